@@ -1,0 +1,245 @@
+//! What one trainer process is told, with nothing left to resolve.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Hyperparameters;
+use crate::identity::{Digest, SEMANTICS_VERSION, is_default};
+
+/// One training of one model: what it learns, and how that is carried out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunConfig {
+    /// Digest of `science`; the trainer computes it again and refuses a mismatch (exit 64).
+    pub science_hash: Digest,
+    /// Everything that decides what is learned.
+    pub science: Science,
+    /// Everything else.
+    pub execution: Execution,
+}
+
+impl RunConfig {
+    /// Joins the two parts and computes the hash.
+    pub fn new(science: Science, execution: Execution) -> Self {
+        Self {
+            science_hash: science.hash(),
+            science,
+            execution,
+        }
+    }
+
+    /// All reasons for which a trainer of this version must refuse this configuration.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let science = &self.science;
+        if science.semantics_version != SEMANTICS_VERSION {
+            problems.push(format!(
+                "science.semanticsVersion is {}, but this trainer knows {SEMANTICS_VERSION}: use the trainer image that \
+                 belongs to the operator",
+                science.semantics_version
+            ));
+        }
+        if science.hash() != self.science_hash {
+            problems.push(format!(
+                "scienceHash is {}, but science hashes to {}: the file was edited, or written by another version",
+                self.science_hash,
+                science.hash()
+            ));
+        }
+        if science.tasks.is_empty() {
+            problems.push("science.tasks is empty: name at least one task".to_owned());
+        }
+        for (option, problem) in science.hyperparameters.problems() {
+            problems.push(format!(
+                "science.hyperparameters.{} {problem}",
+                crate::hyperparameters::camel_case(option)
+            ));
+        }
+        problems
+    }
+}
+
+/// Everything that decides what is learned. Its hash is the run's identity and its key in the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Science {
+    /// [`SEMANTICS_VERSION`] of the planner that made it.
+    pub semantics_version: u32,
+    /// The pretrained model, by content.
+    pub model: ModelIdentity,
+    /// The tasks in order: their order decides the task ids.
+    #[schemars(length(min = 1, max = 32))]
+    pub tasks: Vec<TaskIdentity>,
+    /// Every option of the training, resolved.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hyperparameters: Hyperparameters,
+    /// How targets and gold labels are mixed; default without teachers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub distillation: Distillation,
+    /// Seed of head initialisation, data order and dropout.
+    pub seed: u32,
+    /// Number format of the computation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
+}
+
+impl Science {
+    /// The run's identity: H(science).
+    pub fn hash(&self) -> Digest {
+        Digest::of(self)
+    }
+
+    /// Does this run learn from teachers?
+    pub fn distills(&self) -> bool {
+        self.tasks.iter().any(|task| !task.teachers.is_empty())
+    }
+
+    /// The science hashes of all teachers, each once, in order.
+    pub fn teachers(&self) -> Vec<&Digest> {
+        let mut hashes: Vec<_> = self.tasks.iter().flat_map(|task| &task.teachers).collect();
+        hashes.sort();
+        hashes.dedup();
+        hashes
+    }
+}
+
+/// A pretrained model, by content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelIdentity {
+    /// Digest of `config.json` or `bert_config.json`.
+    pub config: Digest,
+    /// Digest of `vocab.txt`.
+    pub vocabulary: Digest,
+    /// Digest of the weights; absent: random ones (`debug`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Digest>,
+}
+
+/// A task, by content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TaskIdentity {
+    /// The task's name: one of GLUE's in the reference's spelling.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Digest of the training file.
+    pub train: Digest,
+    /// Digest of the dev file: it decides no weight, but the scores that stand beside them.
+    pub dev: Digest,
+    /// Science hashes of the runs whose targets this task learns from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(length(max = 16))]
+    pub teachers: Vec<Digest>,
+}
+
+/// How a student mixes its teachers' targets with the gold labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Distillation {
+    /// The weight moves linearly from teacher to gold over the training (BAM's teacher annealing). Default true.
+    #[serde(skip_serializing_if = "is_true")]
+    pub annealing: bool,
+    /// The teacher's constant weight when `annealing` is false. Default 0.5.
+    #[serde(skip_serializing_if = "is_half")]
+    pub weight: f64,
+}
+
+impl Default for Distillation {
+    fn default() -> Self {
+        Self {
+            annealing: true,
+            weight: 0.5,
+        }
+    }
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn is_half(value: &f64) -> bool {
+    *value == 0.5
+}
+
+/// Number format of the computation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    #[default]
+    Fp32,
+}
+
+/// Everything about a run that does not change what is learned.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Execution {
+    /// Folder of the artifact store as the trainer sees it (the reference's BAM_DIR).
+    #[schemars(length(min = 1, max = 1024))]
+    pub store: String,
+    /// Folder below `pretrained_models/` with configuration, vocabulary and weights.
+    #[schemars(length(min = 1, max = 253))]
+    pub pretrained: String,
+    /// CPU threads; absent: all that the process may use. Bit-equality holds for one count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<u32>,
+    /// Upper bound on the padded word pieces (rows x length) of a micro-batch; absent: the trainer's default for the
+    /// device. Changes nothing but rounding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub micro_batch_tokens: Option<u32>,
+    /// A checkpoint at least every so many steps; absent: by time alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub save_checkpoints_steps: Option<u32>,
+    /// Also predict the test splits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub write_test_outputs: bool,
+}
+
+/// A check of the inputs, before anything is trained on them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InputsConfig {
+    /// The tasks whose files are read, row by row.
+    #[schemars(length(min = 1, max = 32))]
+    pub tasks: Vec<String>,
+    /// The longest input that any run of the experiment will use, in word pieces.
+    pub max_seq_length: u32,
+    /// The first 50 lines and no weights.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub debug: bool,
+    /// Where the inputs are.
+    pub execution: Execution,
+}
+
+/// What a check of the inputs found: the identities that runs are made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InputsReport {
+    /// The pretrained model.
+    pub model: ModelIdentity,
+    /// The data files by task.
+    pub tasks: BTreeMap<String, TaskInputs>,
+    /// Runs that are whole in the store and use these very inputs: (the first 500) science hashes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub complete_runs: Vec<Digest>,
+}
+
+/// One task's files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskInputs {
+    /// Digest of the training file.
+    pub train: Digest,
+    /// Its rows, swapped copies not counted.
+    pub train_rows: u32,
+    /// Digest of the dev file.
+    pub dev: Digest,
+    /// Its rows.
+    pub dev_rows: u32,
+}

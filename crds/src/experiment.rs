@@ -1,0 +1,333 @@
+//! `BamExperiment`: what a person writes, and what they read back.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::HyperparameterOverrides;
+use crate::config::InputsReport;
+use crate::hyperparameters::Decimal;
+use crate::identity::is_default;
+use crate::report::TaskResult;
+use crate::run::{Role, RunPhase, RunProgress};
+
+/// Fine-tunes one BERT on several tasks at once, and lets single-task teachers help it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "bam.dev",
+    version = "v1alpha1",
+    kind = "BamExperiment",
+    plural = "bamexperiments",
+    shortname = "bam",
+    category = "bam",
+    namespaced,
+    status = "BamExperimentStatus",
+    derive = "PartialEq",
+    doc = "A BAM experiment: teachers, then a multi-task student that learns from gold labels and from them.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Teachers", type_ = "string", json_path = ".status.teachers"),
+    printcolumn(name = "Students", type_ = "string", json_path = ".status.students"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Waiting For",
+        type_ = "string",
+        json_path = ".status.waitingFor",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.tasks == oldSelf.tasks")
+    .message("tasks are immutable: what is trained would be another model; create a new experiment").field_path(".tasks"))]
+#[x_kube(validation = Rule::new("has(self.distill) == has(oldSelf.distill) && (!has(self.distill) || self.distill == oldSelf.distill)")
+    .message("distill is immutable: what is trained would be another model; create a new experiment").field_path(".distill"))]
+#[x_kube(validation = Rule::new("has(self.hyperparameters) == has(oldSelf.hyperparameters) && (!has(self.hyperparameters) || self.hyperparameters == oldSelf.hyperparameters)")
+    .message("hyperparameters are immutable: what is trained would be another model; create a new experiment").field_path(".hyperparameters"))]
+#[x_kube(validation = Rule::new("self.model == oldSelf.model && self.storage == oldSelf.storage && self.seed == oldSelf.seed")
+    .message("model, storage and seed are immutable: what is trained would be another model; create a new experiment"))]
+#[x_kube(validation = Rule::new("self.trials >= oldSelf.trials")
+    .message("trials can be raised, not lowered: what is trained stays").field_path(".trials"))]
+#[x_kube(validation = Rule::new("has(self.distill) || self.tasks.all(t, !has(t.teacher))")
+    .message("a task names a teacher, but the experiment does not distill: add `distill: {}`, or remove `teacher`").field_path(".tasks"))]
+#[x_kube(validation = Rule::new("!has(self.distill) || !has(self.distill.weight) || !self.distill.annealing")
+    .message("weight is the teachers' constant weight and has no effect while annealing is true: set `annealing: false`, or remove it").field_path(".distill.weight"))]
+pub struct BamExperimentSpec {
+    /// The tasks, in order: cola, mnli, mrpc, qnli, qqp, rte, sst or sts. Each one once.
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub tasks: Vec<TaskSpec>,
+    /// Learn from single-task teachers as well as from the labels. Absent: plain fine-tuning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillSpec>,
+    /// The student's options (without `distill`: the model's); what is absent has the reference's default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hyperparameters: HyperparameterOverrides,
+    /// Seed of the first trial's student; later trials count on from it. Teachers always have seed 1. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub seed: u32,
+    /// Students to train, each with another seed; teachers are shared. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub trials: u32,
+    /// The pretrained model that every run starts from.
+    pub model: ModelSpec,
+    /// The artifact store: data, weights and results (the reference's BAM_DIR).
+    pub storage: StorageSpec,
+    /// What each run gets.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub compute: ComputeSpec,
+    /// How often a run is tried again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failure_policy: FailurePolicy,
+    /// Runs that may train at the same time. Default: 1 on a laptop, all on a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_parallel_runs: Option<u32>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// One data set with its head and metric.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TaskSpec {
+    /// Which one.
+    #[schemars(extend("enum" = ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst", "sts"]))]
+    pub name: String,
+    /// Options of this task's teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherSpec>,
+}
+
+/// One task's teacher.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TeacherSpec {
+    /// Options of this teacher alone, above those of `distill.hyperparameters`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hyperparameters: HyperparameterOverrides,
+}
+
+/// How the student learns from its teachers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DistillSpec {
+    /// The weight moves linearly from teacher to gold over the training. Default true.
+    #[serde(default = "yes")]
+    pub annealing: bool,
+    /// The teachers' constant weight when `annealing` is false. Default 0.5.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self)) >= 0.0 && double(string(self)) <= 1.0", "message": "must be between 0 and 1"}]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Decimal>,
+    /// Options of all teachers. What describes the inputs (`maxSeqLength`, `doLowerCase`, `doubleUnordered`, `debug`) is
+    /// taken from the student where it is absent here.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hyperparameters: HyperparameterOverrides,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The pretrained model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Folder below `pretrained_models/` in the store: `config.json` or `bert_config.json`, `vocab.txt`,
+    /// `model.safetensors`.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    )]
+    pub pretrained: String,
+}
+
+/// Where the artifact store is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StorageSpec {
+    /// A claim in the experiment's namespace. Without a cluster it stands for the folder given by `--bam-dir`.
+    pub persistent_volume_claim: ClaimSpec,
+}
+
+/// A persistent volume claim.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClaimSpec {
+    /// Its name.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub claim_name: String,
+}
+
+/// What each run gets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ComputeSpec {
+    /// CPU threads. Default: all that the process may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<u32>,
+    /// Upper bound on the padded word pieces of a micro-batch, for machines with little memory. Changes nothing but
+    /// rounding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 128, max = 16_777_216))]
+    pub micro_batch_tokens: Option<u32>,
+    /// A checkpoint at least every so many steps. Default: by time alone, so that they cost at most 2 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub save_checkpoints_steps: Option<u32>,
+    /// Also predict the test splits. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub write_test_outputs: bool,
+}
+
+/// How often a run is tried again, by whose fault it was. A checkpoint written on SIGTERM costs nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailurePolicy {
+    /// Retries after a crash, an internal error or a diverged loss. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 100))]
+    pub application_retries: u32,
+    /// Retries after a lost node, a kill, or a store that could not be reached. Default 10.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub infrastructure_retries: u32,
+}
+
+fn ten() -> u32 {
+    10
+}
+
+impl Default for FailurePolicy {
+    fn default() -> Self {
+        Self {
+            application_retries: one(),
+            infrastructure_retries: ten(),
+        }
+    }
+}
+
+/// Where an experiment stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExperimentPhase {
+    /// Nothing has been started.
+    #[default]
+    Pending,
+    /// The inputs are being checked.
+    CheckingInputs,
+    /// Teachers are missing.
+    TrainingTeachers,
+    /// All teachers are done, the student is not.
+    TrainingStudent,
+    /// All runs are done.
+    Complete,
+    /// A run failed for good.
+    Failed,
+}
+
+/// Where an experiment stands, written by the operator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BamExperimentStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// One word.
+    #[serde(default)]
+    pub phase: ExperimentPhase,
+    /// `done/all` of the teachers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub teachers: String,
+    /// `done/all` of the students.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub students: String,
+    /// Done steps of all runs, in per cent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub progress: String,
+    /// What it waits for, in a person's words; empty when done.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub waiting_for: String,
+    /// `InputsReady`, `TeachersReady`, `Complete`, `Failed`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The inputs by content, as checked: what the runs' names are made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<PinnedInputs>,
+    /// Every run, in the order in which they can start.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub runs: Vec<RunSummary>,
+    /// The students' dev scores over all finished trials, by task.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scores: BTreeMap<String, ScoreSummary>,
+}
+
+/// What the check of the inputs found, pinned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PinnedInputs {
+    /// The run that checked them.
+    pub run: String,
+    /// What it found.
+    pub report: InputsReport,
+}
+
+/// One run as its experiment sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunSummary {
+    /// Its object's name.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its tasks, in order.
+    pub tasks: Vec<String>,
+    /// The trial, counted from 1; absent for teachers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<u32>,
+    /// Where it stands.
+    pub phase: RunPhase,
+    /// Why it is not running, or what went wrong.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub message: String,
+    /// Its last progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RunProgress>,
+    /// Its dev scores.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub results: Vec<TaskResult>,
+    /// When it finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+}
+
+/// Scores over trials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScoreSummary {
+    /// The task's main metric.
+    pub metric: String,
+    /// Finished trials.
+    pub trials: u32,
+    /// Median.
+    pub median: f64,
+    /// Mean.
+    pub mean: f64,
+    /// Sample standard deviation; absent for one trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standard_deviation: Option<f64>,
+}

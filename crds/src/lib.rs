@@ -1,0 +1,35 @@
+//! The words that operator and trainer share.
+//!
+//! Plain data: what a person writes ([`experiment`]), what is trained ([`run`], [`config`]), what a trainer says back
+//! ([`report`]), where things lie in the artifact store ([`store`]) and how they are named ([`identity`], [`names`]).
+//! Nothing in here reads a file, a clock or the network. Without the `kube` feature it is plain serde, so the trainer
+//! stays free of Kubernetes.
+
+pub mod config;
+#[cfg(feature = "kube")]
+pub mod experiment;
+pub mod hyperparameters;
+pub mod identity;
+pub mod names;
+pub mod report;
+#[cfg(feature = "kube")]
+pub mod run;
+#[cfg(feature = "kube")]
+pub mod schema;
+pub mod store;
+
+pub use config::{Execution, InputsConfig, RunConfig, Science};
+pub use hyperparameters::{HyperparameterOverrides, Hyperparameters};
+pub use identity::Digest;
+pub use report::{ExitReason, Progress, RunReport};
+pub use store::Manifest;
+
+#[cfg(feature = "kube")]
+pub use experiment::{BamExperiment, BamExperimentSpec, BamExperimentStatus};
+#[cfg(feature = "kube")]
+pub use run::{BamRun, BamRunSpec, BamRunStatus};
+
+/// The API group of both resources.
+pub const GROUP: &str = "bam.dev";
+/// The API version of both resources.
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,213 @@
+//! `BamRun`: one training of one model (or one check of the inputs), made by an experiment and named after what it is.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{InputsConfig, RunConfig};
+use crate::experiment::FailurePolicy;
+use crate::identity::is_default;
+use crate::report::{ExitReason, RunReport, Stage};
+
+/// One training of one model, tried until it is done.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "bam.dev",
+    version = "v1alpha1",
+    kind = "BamRun",
+    plural = "bamruns",
+    category = "bam",
+    namespaced,
+    status = "BamRunStatus",
+    derive = "PartialEq",
+    doc = "One training of one model; made by experiments, and shared by all that need it.",
+    printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
+    printcolumn(
+        name = "Tasks",
+        type_ = "string",
+        json_path = ".metadata.annotations.bam\\.dev/tasks"
+    ),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Step", type_ = "integer", json_path = ".status.progress.done"),
+    printcolumn(name = "Of", type_ = "integer", json_path = ".status.progress.total"),
+    printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Waiting For",
+        type_ = "string",
+        json_path = ".status.waitingFor",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self == oldSelf")
+    .message("a run is immutable: its name is the hash of what it trains; create an experiment instead"))]
+#[x_kube(validation = Rule::new("(self.role == 'Inputs') == has(self.inputs) && (self.role != 'Inputs') == has(self.config)")
+    .message("a run has `inputs` if its role is Inputs, and `config` otherwise"))]
+pub struct BamRunSpec {
+    /// What it is for.
+    pub role: Role,
+    /// What is trained, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<RunConfig>,
+    /// What is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<InputsConfig>,
+    /// How often it is tried again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failure_policy: FailurePolicy,
+}
+
+/// What a run is for.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Role {
+    /// Checks data and weights, and reports their digests.
+    Inputs,
+    /// Trains a model whose targets a student will learn from.
+    Teacher,
+    /// Trains the model that the experiment is for.
+    Student,
+}
+
+impl Role {
+    /// As a word in a sentence.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Inputs => "inputs",
+            Self::Teacher => "teacher",
+            Self::Student => "student",
+        }
+    }
+}
+
+/// Where a run stands.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum RunPhase {
+    /// Waits for a predecessor, a place, or the next attempt.
+    #[default]
+    Pending,
+    /// An attempt is under way.
+    Running,
+    /// Its manifest is whole.
+    Succeeded,
+    /// It will not be tried again.
+    Failed,
+}
+
+impl RunPhase {
+    /// Will nothing more happen?
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// Where a run stands, written by the operator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BamRunStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// One word.
+    #[serde(default)]
+    pub phase: RunPhase,
+    /// Attempts begun.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub attempts: u32,
+    /// Failures counted against each budget.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failures: Failures,
+    /// The last attempts that ended, newest last, at most [`HISTORY`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub history: Vec<AttemptRecord>,
+    /// No attempt starts before this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// Live progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RunProgress>,
+    /// What it waits for, in a person's words.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub waiting_for: String,
+    /// `Complete` and `Failed`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The report of the attempt that ended the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<RunReport>,
+}
+
+/// How many ended attempts a status remembers.
+pub const HISTORY: usize = 10;
+
+/// Failures by who pays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failures {
+    /// The program's.
+    #[serde(default)]
+    pub application: u32,
+    /// The machine's, the network's, the store's.
+    #[serde(default)]
+    pub infrastructure: u32,
+    /// Out of memory: rungs taken on the ladder.
+    #[serde(default)]
+    pub out_of_memory: u32,
+}
+
+/// One attempt that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptRecord {
+    /// Counted from 1.
+    pub number: u32,
+    /// What its trainer said, if it said anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ExitReason>,
+    /// The exit code, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// One sentence.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub message: String,
+    /// When it began.
+    pub started_at: Time,
+    /// When it was seen to have ended.
+    pub finished_at: Time,
+    /// Optimizer steps that were safe at its end.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub saved_steps: u64,
+}
+
+/// Live progress of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunProgress {
+    /// What is going on.
+    pub stage: Stage,
+    /// Units done of this stage.
+    pub done: u64,
+    /// Units in all.
+    pub total: u64,
+}

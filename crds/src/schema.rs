@@ -1,0 +1,78 @@
+//! The CRDs as the API server gets them, made from the types.
+
+use kube::CustomResourceExt;
+use serde_json::{Map, Value};
+
+use crate::{BamExperiment, BamRun};
+
+const HEADER: &str = "# Generated from the types in crds/src by `make gen`. Do not edit.\n";
+
+/// The CRD of `BamExperiment`.
+pub fn experiment() -> Value {
+    printable(&BamExperiment::crd())
+}
+
+/// The CRD of `BamRun`.
+pub fn run() -> Value {
+    printable(&BamRun::crd())
+}
+
+/// The generated files: name and content.
+///
+/// # Panics
+/// If a CRD cannot be written as YAML, which would be a mistake in this crate.
+pub fn files() -> [(&'static str, String); 2] {
+    let yaml = |crd: &Value| {
+        HEADER.to_owned()
+            + &serde_saphyr::to_string(crd).expect("a CRD is plain JSON, which is YAML")
+    };
+    [
+        ("bamexperiments.bam.dev.yaml", yaml(&experiment())),
+        ("bamruns.bam.dev.yaml", yaml(&run())),
+    ]
+}
+
+/// A CRD's schema of the whole object (`openAPIV3Schema`).
+///
+/// # Panics
+/// If `crd` has no version with a schema.
+pub fn openapi(crd: &Value) -> &Value {
+    crd.pointer("/spec/versions/0/schema/openAPIV3Schema")
+        .expect("our CRDs have one version with a schema")
+}
+
+fn printable(crd: &impl serde::Serialize) -> Value {
+    let mut crd = serde_json::to_value(crd).expect("a CRD serialises");
+    rewrite(&mut crd);
+    crd
+}
+
+/// Two things that schemars writes and an API server dislikes: `uint32` formats (a warning at every apply), and
+/// floating-point bounds of integers.
+fn rewrite(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            rewrite_format(map);
+            map.values_mut().for_each(rewrite);
+        }
+        Value::Array(items) => items.iter_mut().for_each(rewrite),
+        _ => {}
+    }
+}
+
+fn rewrite_format(schema: &mut Map<String, Value>) {
+    let (signed, largest) = match schema.get("format").and_then(Value::as_str) {
+        Some("uint32") => ("int64", u64::from(u32::MAX)),
+        Some("uint64") => ("int64", i64::MAX as u64),
+        Some("uint16" | "uint8") => ("int32", 65_535),
+        _ => return,
+    };
+    schema.insert("format".to_owned(), signed.into());
+    schema.entry("minimum").or_insert_with(|| 0.into());
+    schema.entry("maximum").or_insert_with(|| largest.into());
+    for bound in ["minimum", "maximum"] {
+        if let Some(whole) = schema[bound].as_f64() {
+            schema.insert(bound.to_owned(), (whole as u64).into());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Identity is what users' stores are keyed by. The hashes in here never change: if one does, the change that caused it
+//! would train every finished run again.
+
+use bam_crds::config::{Distillation, ModelIdentity, TaskIdentity};
+use bam_crds::identity::{Digest, SEMANTICS_VERSION, canonical};
+use bam_crds::{Execution, HyperparameterOverrides, Hyperparameters, RunConfig, Science, names};
+use serde_json::json;
+
+fn digest(of: &str) -> Digest {
+    Digest::of_bytes(of.as_bytes())
+}
+
+fn teacher() -> Science {
+    Science {
+        semantics_version: SEMANTICS_VERSION,
+        model: ModelIdentity {
+            config: digest("config"),
+            vocabulary: digest("vocabulary"),
+            weights: Some(digest("weights")),
+        },
+        tasks: vec![TaskIdentity {
+            name: "rte".to_owned(),
+            train: digest("train"),
+            dev: digest("dev"),
+            teachers: Vec::new(),
+        }],
+        hyperparameters: HyperparameterOverrides::default().resolve(1),
+        distillation: Distillation::default(),
+        seed: 1,
+        precision: Default::default(),
+    }
+}
+
+fn student() -> Science {
+    let mut science = teacher();
+    science.tasks[0].teachers = vec![teacher().hash()];
+    science.hyperparameters = HyperparameterOverrides::default().resolve(2);
+    science.distillation = Distillation {
+        annealing: false,
+        weight: 0.25,
+    };
+    science
+}
+
+#[test]
+fn golden_hashes_never_change() {
+    assert_eq!(
+        teacher().hash().as_str(),
+        "21b5cd68d5632a90caa6569c4e22034a1f1f8b8f2901e4edecae5f774de92ffb"
+    );
+    assert_eq!(
+        student().hash().as_str(),
+        "7a64614235d751585557d7a423d2794c949cf04bd6247841ecf1601e570b4b91"
+    );
+    let store = json!({"persistentVolumeClaim": {"claimName": "bam-dir"}});
+    assert_eq!(
+        names::run(&teacher().hash(), &store),
+        "run-12d87a13f2fad67f"
+    );
+}
+
+#[test]
+fn what_is_hashed_leaves_defaults_out() {
+    let text = canonical(&serde_json::to_value(student()).unwrap());
+    assert!(
+        !text.contains("hyperparameters"),
+        "all at the reference's default: {text}"
+    );
+    assert!(!text.contains("precision"), "{text}");
+    assert!(
+        text.contains(r#""distillation":{"annealing":false,"weight":0.25}"#),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_store_that_writes_whole_numbers_without_a_fraction_changes_no_hash() {
+    let written = canonical(&json!({"numTrainEpochs": 6.0, "seed": 1}));
+    assert_eq!(written, r#"{"numTrainEpochs":6,"seed":1}"#);
+    let read: Hyperparameters = serde_json::from_str(r#"{"numTrainEpochs":6}"#).unwrap();
+    assert_eq!(read, Hyperparameters::default());
+}
+
+#[test]
+fn keys_are_sorted_at_every_depth() {
+    let value: serde_json::Value =
+        serde_json::from_str(r#"{"b":[{"z":1,"a":"ü\n"}],"a":null}"#).unwrap();
+    assert_eq!(canonical(&value), r#"{"a":null,"b":[{"a":"ü\n","z":1}]}"#);
+}
+
+#[test]
+fn everything_that_decides_what_is_learned_is_in_the_hash() {
+    let changes: &[(&str, fn(&mut Science))] = &[
+        ("seed", |s| s.seed = 2),
+        ("weights", |s| s.model.weights = None),
+        ("vocabulary", |s| s.model.vocabulary = digest("other")),
+        ("training data", |s| s.tasks[0].train = digest("other")),
+        ("dev data", |s| s.tasks[0].dev = digest("other")),
+        ("teachers", |s| s.tasks[0].teachers.push(digest("teacher"))),
+        ("learning rate", |s| s.hyperparameters.learning_rate = 3e-5),
+        ("length", |s| s.hyperparameters.max_seq_length = 64),
+        ("semantics", |s| s.semantics_version += 1),
+        ("order of tasks", |s| {
+            let mut other = s.tasks[0].clone();
+            other.name = "mrpc".to_owned();
+            s.tasks.insert(0, other);
+        }),
+    ];
+    for (what, change) in changes {
+        let mut science = teacher();
+        change(&mut science);
+        assert_ne!(science.hash(), teacher().hash(), "{what}");
+    }
+}
+
+#[test]
+fn a_trainer_refuses_an_edited_configuration_and_says_everything_that_is_wrong() {
+    let mut config = RunConfig::new(teacher(), Execution::default());
+    assert_eq!(config.problems(), Vec::<String>::new());
+    config.science.hyperparameters.learning_rate = -1.0;
+    config.science.semantics_version = 99;
+    let problems = config.problems();
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+    assert!(problems[0].starts_with("science.semanticsVersion is 99"));
+    assert!(problems[1].starts_with("scienceHash is "));
+    assert_eq!(
+        problems[2],
+        "science.hyperparameters.learningRate must be above 0 and at most 1, but is -1"
+    );
+}
