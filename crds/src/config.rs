@@ -23,11 +23,7 @@ pub struct RunConfig {
 impl RunConfig {
     /// Joins the two parts and computes the hash.
     pub fn new(science: Science, execution: Execution) -> Self {
-        Self {
-            science_hash: science.hash(),
-            science,
-            execution,
-        }
+        Self { science_hash: science.hash(), science, execution }
     }
 
     /// All reasons for which a trainer of this version must refuse this configuration.
@@ -52,10 +48,7 @@ impl RunConfig {
             problems.push("science.tasks is empty: name at least one task".to_owned());
         }
         for (option, problem) in science.hyperparameters.problems() {
-            problems.push(format!(
-                "science.hyperparameters.{} {problem}",
-                crate::hyperparameters::camel_case(option)
-            ));
+            problems.push(format!("science.hyperparameters.{} {problem}", crate::hyperparameters::camel_case(option)));
         }
         problems
     }
@@ -149,10 +142,7 @@ pub struct Distillation {
 
 impl Default for Distillation {
     fn default() -> Self {
-        Self {
-            annealing: true,
-            weight: 0.5,
-        }
+        Self { annealing: true, weight: 0.5 }
     }
 }
 

@@ -31,17 +31,8 @@ use crate::run::{Role, RunPhase, RunProgress};
     printcolumn(name = "Teachers", type_ = "string", json_path = ".status.teachers"),
     printcolumn(name = "Students", type_ = "string", json_path = ".status.students"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Waiting For",
-        type_ = "string",
-        json_path = ".status.waitingFor",
-        priority = 1
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Waiting For", type_ = "string", json_path = ".status.waitingFor", priority = 1)
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self.tasks == oldSelf.tasks")
@@ -144,10 +135,7 @@ fn yes() -> bool {
 pub struct ModelSpec {
     /// Folder below `pretrained_models/` in the store: `config.json` or `bert_config.json`, `vocab.txt`,
     /// `model.safetensors`.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    )]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub pretrained: String,
 }
 
@@ -164,10 +152,7 @@ pub struct StorageSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimSpec {
     /// Its name.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub claim_name: String,
 }
 
@@ -213,10 +198,7 @@ fn ten() -> u32 {
 
 impl Default for FailurePolicy {
     fn default() -> Self {
-        Self {
-            application_retries: one(),
-            infrastructure_retries: ten(),
-        }
+        Self { application_retries: one(), infrastructure_retries: ten() }
     }
 }
 

@@ -40,13 +40,8 @@ impl std::str::FromStr for Decimal {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Self {
-                text: text.to_owned(),
-                value,
-            }),
-            _ => Err(format!(
-                "{text:?} is not a decimal number (write it like \"5e-5\" or \"0.1\")"
-            )),
+            Ok(value) if value.is_finite() => Ok(Self { text: text.to_owned(), value }),
+            _ => Err(format!("{text:?} is not a decimal number (write it like \"5e-5\" or \"0.1\")")),
         }
     }
 }
@@ -261,55 +256,20 @@ impl Hyperparameters {
             }
         };
         let rate = self.learning_rate;
-        check(
-            rate > 0.0 && rate <= 1.0,
-            "learning_rate",
-            "above 0 and at most 1",
-            rate,
-        );
+        check(rate > 0.0 && rate <= 1.0, "learning_rate", "above 0 and at most 1", rate);
         let decay = self.weight_decay_rate;
-        check(
-            (0.0..=1.0).contains(&decay),
-            "weight_decay_rate",
-            "between 0 and 1",
-            decay,
-        );
+        check((0.0..=1.0).contains(&decay), "weight_decay_rate", "between 0 and 1", decay);
         check(self.lr_decay <= 1.0, "lr_decay", "at most 1", self.lr_decay);
         let epochs = self.num_train_epochs;
-        check(
-            epochs > 0.0 && epochs <= 10_000.0,
-            "num_train_epochs",
-            "above 0 and at most 10000",
-            epochs,
-        );
+        check(epochs > 0.0 && epochs <= 10_000.0, "num_train_epochs", "above 0 and at most 10000", epochs);
         let warmup = self.warmup_proportion;
-        check(
-            (0.0..=1.0).contains(&warmup),
-            "warmup_proportion",
-            "between 0 and 1",
-            warmup,
-        );
+        check((0.0..=1.0).contains(&warmup), "warmup_proportion", "between 0 and 1", warmup);
         let length = self.max_seq_length;
-        check(
-            (8..=4096).contains(&length),
-            "max_seq_length",
-            "between 8 and 4096",
-            length.into(),
-        );
+        check((8..=4096).contains(&length), "max_seq_length", "between 8 and 4096", length.into());
         let batch = self.train_batch_size;
-        check(
-            (1..=65_536).contains(&batch),
-            "train_batch_size",
-            "between 1 and 65536",
-            batch.into(),
-        );
+        check((1..=65_536).contains(&batch), "train_batch_size", "between 1 and 65536", batch.into());
         let exponent = self.task_weight_exponent;
-        check(
-            exponent <= 10.0,
-            "task_weight_exponent",
-            "at most 10",
-            exponent,
-        );
+        check(exponent <= 10.0, "task_weight_exponent", "at most 10", exponent);
         problems
     }
 }

@@ -9,9 +9,7 @@ use crate::config::InputsReport;
 use crate::identity::{Digest, is_default};
 
 /// How a trainer ended, as its exit code says it. Who pays for another attempt is the planner's business.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExitReason {
     /// 0: done, the manifest is written.
     Completed,

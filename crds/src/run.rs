@@ -23,26 +23,13 @@ use crate::report::{ExitReason, RunReport, Stage};
     derive = "PartialEq",
     doc = "One training of one model; made by experiments, and shared by all that need it.",
     printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
-    printcolumn(
-        name = "Tasks",
-        type_ = "string",
-        json_path = ".metadata.annotations.bam\\.dev/tasks"
-    ),
+    printcolumn(name = "Tasks", type_ = "string", json_path = ".metadata.annotations.bam\\.dev/tasks"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Step", type_ = "integer", json_path = ".status.progress.done"),
     printcolumn(name = "Of", type_ = "integer", json_path = ".status.progress.total"),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Waiting For",
-        type_ = "string",
-        json_path = ".status.waitingFor",
-        priority = 1
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Waiting For", type_ = "string", json_path = ".status.waitingFor", priority = 1)
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self == oldSelf")
@@ -64,9 +51,7 @@ pub struct BamRunSpec {
 }
 
 /// What a run is for.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Role {
     /// Checks data and weights, and reports their digests.
     Inputs,
@@ -88,20 +73,7 @@ impl Role {
 }
 
 /// Where a run stands.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RunPhase {
     /// Waits for a predecessor, a place, or the next attempt.
     #[default]

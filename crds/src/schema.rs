@@ -22,14 +22,9 @@ pub fn run() -> Value {
 /// # Panics
 /// If a CRD cannot be written as YAML, which would be a mistake in this crate.
 pub fn files() -> [(&'static str, String); 2] {
-    let yaml = |crd: &Value| {
-        HEADER.to_owned()
-            + &serde_saphyr::to_string(crd).expect("a CRD is plain JSON, which is YAML")
-    };
-    [
-        ("bamexperiments.bam.dev.yaml", yaml(&experiment())),
-        ("bamruns.bam.dev.yaml", yaml(&run())),
-    ]
+    let yaml =
+        |crd: &Value| HEADER.to_owned() + &serde_saphyr::to_string(crd).expect("a CRD is plain JSON, which is YAML");
+    [("bamexperiments.bam.dev.yaml", yaml(&experiment())), ("bamruns.bam.dev.yaml", yaml(&run()))]
 }
 
 /// A CRD's schema of the whole object (`openAPIV3Schema`).
@@ -37,8 +32,7 @@ pub fn files() -> [(&'static str, String); 2] {
 /// # Panics
 /// If `crd` has no version with a schema.
 pub fn openapi(crd: &Value) -> &Value {
-    crd.pointer("/spec/versions/0/schema/openAPIV3Schema")
-        .expect("our CRDs have one version with a schema")
+    crd.pointer("/spec/versions/0/schema/openAPIV3Schema").expect("our CRDs have one version with a schema")
 }
 
 fn printable(crd: &impl serde::Serialize) -> Value {

@@ -3,7 +3,8 @@
 //! ```text
 //! runs/<science hash>/manifest.json          written last: a whole manifest IS the run
 //!                     targets/<task>.safetensors
-//!                     model/                  weights, configuration, vocabulary
+//!                     predictions/<task>_<split>.safetensors
+//!                     model/                  weights, configuration, vocabulary, heads (labels by name)
 //!                     checkpoints/<attempt>/
 //!                     report.json results.json
 //! models/<name>/                              the reference's layout, for its command line
@@ -45,6 +46,11 @@ pub fn manifest(science_hash: &Digest) -> String {
 /// A task's targets, relative to its run's folder.
 pub fn targets(task: &str) -> String {
     format!("{TARGETS}/{task}.safetensors")
+}
+
+/// Predictions of a test split, relative to its run's folder.
+pub fn predictions(task: &str, split: &str) -> String {
+    format!("predictions/{task}_{split}.safetensors")
 }
 
 /// A task's data.

@@ -8,10 +8,7 @@ fn the_yaml_files_are_the_generated_ones() {
     for (file, yaml) in bam_crds::schema::files() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            committed == yaml,
-            "crds/{file} is out of date: run `make gen` and commit it"
-        );
+        assert!(committed == yaml, "crds/{file} is out of date: run `make gen` and commit it");
     }
 }
 
@@ -19,10 +16,7 @@ fn the_yaml_files_are_the_generated_ones() {
 fn no_schema_has_a_format_that_an_api_server_warns_about() {
     for (file, yaml) in bam_crds::schema::files() {
         for format in ["uint8", "uint16", "uint32", "uint64"] {
-            assert!(
-                !yaml.contains(&format!("format: {format}")),
-                "{file}: {format}"
-            );
+            assert!(!yaml.contains(&format!("format: {format}")), "{file}: {format}");
         }
     }
 }
@@ -37,11 +31,7 @@ fn every_field_of_every_resource_is_described() {
             }
             check(field, &path, silent);
             check(&field["items"], &format!("{path}[]"), silent);
-            check(
-                &field["additionalProperties"],
-                &format!("{path}{{}}"),
-                silent,
-            );
+            check(&field["additionalProperties"], &format!("{path}{{}}"), silent);
         }
     }
     let mut silent = Vec::new();
@@ -50,9 +40,5 @@ fn every_field_of_every_resource_is_described() {
         check(&schema["properties"]["spec"], "spec", &mut silent);
         check(&schema["properties"]["status"], "status", &mut silent);
     }
-    assert_eq!(
-        silent,
-        Vec::<String>::new(),
-        "`kubectl explain` has nothing to say about these"
-    );
+    assert_eq!(silent, Vec::<String>::new(), "`kubectl explain` has nothing to say about these");
 }

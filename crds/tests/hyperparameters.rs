@@ -38,10 +38,8 @@ fn debug_changes_the_batch_but_not_the_learning_rate() {
 
 #[test]
 fn what_the_user_gave_wins_over_every_default() {
-    let resolved = given(
-        r#"{"debug": true, "trainBatchSize": 8, "numTrainEpochs": 1, "learningRate": "3e-5"}"#,
-    )
-    .resolve(1);
+    let resolved =
+        given(r#"{"debug": true, "trainBatchSize": 8, "numTrainEpochs": 1, "learningRate": "3e-5"}"#).resolve(1);
     assert_eq!(resolved.train_batch_size, 8);
     assert_eq!(resolved.num_train_epochs, 1.0);
     assert_eq!(resolved.learning_rate, 3e-5);
@@ -51,22 +49,14 @@ fn what_the_user_gave_wins_over_every_default() {
 fn a_teacher_reads_its_inputs_as_its_student_does() {
     let student = given(r#"{"maxSeqLength": 64, "doLowerCase": false, "learningRate": "1e-3"}"#);
     let teacher = given(r#"{"doLowerCase": true}"#).or(&student.of_inputs());
-    assert_eq!(
-        teacher,
-        given(r#"{"maxSeqLength": 64, "doLowerCase": true}"#)
-    );
+    assert_eq!(teacher, given(r#"{"maxSeqLength": 64, "doLowerCase": true}"#));
 }
 
 #[test]
 fn numbers_may_be_whole_or_quoted_but_not_floating() {
     assert!(serde_json::from_str::<HyperparameterOverrides>(r#"{"learningRate": 0.1}"#).is_err());
-    assert!(
-        serde_json::from_str::<HyperparameterOverrides>(r#"{"learningRate": "fast"}"#).is_err()
-    );
-    assert_eq!(
-        given(r#"{"numTrainEpochs": 2}"#).resolve(1),
-        given(r#"{"numTrainEpochs": "2.0"}"#).resolve(1)
-    );
+    assert!(serde_json::from_str::<HyperparameterOverrides>(r#"{"learningRate": "fast"}"#).is_err());
+    assert_eq!(given(r#"{"numTrainEpochs": 2}"#).resolve(1), given(r#"{"numTrainEpochs": "2.0"}"#).resolve(1));
 }
 
 #[test]
@@ -74,35 +64,15 @@ fn every_option_is_spelled_the_kubernetes_way_in_a_manifest() {
     assert!(NAMES.contains(&"task_weight_exponent"));
     assert_eq!(camel_case("task_weight_exponent"), "taskWeightExponent");
     assert_eq!(camel_case("debug"), "debug");
-    let error = serde_json::from_str::<HyperparameterOverrides>("{\"x\": 1}")
-        .unwrap_err()
-        .to_string();
+    let error = serde_json::from_str::<HyperparameterOverrides>("{\"x\": 1}").unwrap_err().to_string();
     for name in NAMES {
-        assert!(
-            error.contains(&format!("`{}`", camel_case(name))),
-            "{name} in {error}"
-        );
+        assert!(error.contains(&format!("`{}`", camel_case(name))), "{name} in {error}");
     }
 }
 
 #[test]
 fn every_value_out_of_range_is_a_problem_of_its_own() {
-    let wrong = given(
-        r#"{"learningRate": 0, "warmupProportion": "1.5", "maxSeqLength": 4, "numTrainEpochs": "-1"}"#,
-    );
-    let options: Vec<_> = wrong
-        .resolve(1)
-        .problems()
-        .into_iter()
-        .map(|(option, _)| option)
-        .collect();
-    assert_eq!(
-        options,
-        [
-            "learning_rate",
-            "num_train_epochs",
-            "warmup_proportion",
-            "max_seq_length"
-        ]
-    );
+    let wrong = given(r#"{"learningRate": 0, "warmupProportion": "1.5", "maxSeqLength": 4, "numTrainEpochs": "-1"}"#);
+    let options: Vec<_> = wrong.resolve(1).problems().into_iter().map(|(option, _)| option).collect();
+    assert_eq!(options, ["learning_rate", "num_train_epochs", "warmup_proportion", "max_seq_length"]);
 }

@@ -35,42 +35,24 @@ fn student() -> Science {
     let mut science = teacher();
     science.tasks[0].teachers = vec![teacher().hash()];
     science.hyperparameters = HyperparameterOverrides::default().resolve(2);
-    science.distillation = Distillation {
-        annealing: false,
-        weight: 0.25,
-    };
+    science.distillation = Distillation { annealing: false, weight: 0.25 };
     science
 }
 
 #[test]
 fn golden_hashes_never_change() {
-    assert_eq!(
-        teacher().hash().as_str(),
-        "21b5cd68d5632a90caa6569c4e22034a1f1f8b8f2901e4edecae5f774de92ffb"
-    );
-    assert_eq!(
-        student().hash().as_str(),
-        "7a64614235d751585557d7a423d2794c949cf04bd6247841ecf1601e570b4b91"
-    );
+    assert_eq!(teacher().hash().as_str(), "21b5cd68d5632a90caa6569c4e22034a1f1f8b8f2901e4edecae5f774de92ffb");
+    assert_eq!(student().hash().as_str(), "7a64614235d751585557d7a423d2794c949cf04bd6247841ecf1601e570b4b91");
     let store = json!({"persistentVolumeClaim": {"claimName": "bam-dir"}});
-    assert_eq!(
-        names::run(&teacher().hash(), &store),
-        "run-12d87a13f2fad67f"
-    );
+    assert_eq!(names::run(&teacher().hash(), &store), "run-12d87a13f2fad67f");
 }
 
 #[test]
 fn what_is_hashed_leaves_defaults_out() {
     let text = canonical(&serde_json::to_value(student()).unwrap());
-    assert!(
-        !text.contains("hyperparameters"),
-        "all at the reference's default: {text}"
-    );
+    assert!(!text.contains("hyperparameters"), "all at the reference's default: {text}");
     assert!(!text.contains("precision"), "{text}");
-    assert!(
-        text.contains(r#""distillation":{"annealing":false,"weight":0.25}"#),
-        "{text}"
-    );
+    assert!(text.contains(r#""distillation":{"annealing":false,"weight":0.25}"#), "{text}");
 }
 
 #[test]
@@ -83,8 +65,7 @@ fn a_store_that_writes_whole_numbers_without_a_fraction_changes_no_hash() {
 
 #[test]
 fn keys_are_sorted_at_every_depth() {
-    let value: serde_json::Value =
-        serde_json::from_str(r#"{"b":[{"z":1,"a":"ü\n"}],"a":null}"#).unwrap();
+    let value: serde_json::Value = serde_json::from_str(r#"{"b":[{"z":1,"a":"ü\n"}],"a":null}"#).unwrap();
     assert_eq!(canonical(&value), r#"{"a":null,"b":[{"a":"ü\n","z":1}]}"#);
 }
 
@@ -123,8 +104,5 @@ fn a_trainer_refuses_an_edited_configuration_and_says_everything_that_is_wrong()
     assert_eq!(problems.len(), 3, "{problems:#?}");
     assert!(problems[0].starts_with("science.semanticsVersion is 99"));
     assert!(problems[1].starts_with("scienceHash is "));
-    assert_eq!(
-        problems[2],
-        "science.hyperparameters.learningRate must be above 0 and at most 1, but is -1"
-    );
+    assert_eq!(problems[2], "science.hyperparameters.learningRate must be above 0 and at most 1, but is -1");
 }
