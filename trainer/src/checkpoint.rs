@@ -1,0 +1,244 @@
+//! The state of a training run on disk: step, parameters, and both moments of the optimizer.
+//!
+//! `<checkpoints>/<attempt>/step-000123.safetensors` holds all of it, the caller's own small state
+//! included. `step-000123.json` is written after it and says its size and digest: a checkpoint
+//! counts only with that. Each attempt writes in its own folder and reads those of all, so attempts
+//! that live at once cannot harm each other.
+
+use crate::durable::{self, UNFINISHED, WriteError};
+use crate::model::{FileDigest, Model, TensorFile, TensorFileError, write_tensors};
+use crate::optim::AdamWeightDecay;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Writing failed; a full disk is told apart.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A folder cannot be listed or changed.
+    #[error("cannot access {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] TensorFileError),
+    /// A valid checkpoint of another model.
+    #[error("{path} is a checkpoint of another model: {}", problems.join("; "))]
+    Mismatch {
+        /// The file.
+        path: String,
+        /// One sentence each.
+        problems: Vec<String>,
+    },
+}
+
+/// The second file of a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seal {
+    step: u64,
+    size: u64,
+    sha256: String,
+}
+
+/// The key of the caller's state in the first file.
+const META: &str = "meta";
+
+/// Writes a checkpoint into an attempt's folder, which is made if it is missing, and returns its
+/// path. `step` is the number of finished steps; `meta` comes back from [`Found::restore`].
+///
+/// Killed at any point, it leaves the older checkpoints as they are.
+pub fn save(
+    attempt: &Path,
+    step: u64,
+    model: &Model,
+    optimizer: &AdamWeightDecay,
+    meta: &Value,
+) -> Result<PathBuf, CheckpointError> {
+    std::fs::create_dir_all(attempt).map_err(|source| WriteError::new(attempt, source))?;
+    let path = attempt.join(format!("step-{step:06}.safetensors"));
+    let meta = meta.to_string();
+    let tensors = tensors(model, optimizer);
+    let content = durable::write(&path, |file| write_tensors(file, tensors, &[(META, &meta)]))?;
+    let seal = Seal { step, size: content.size, sha256: content.sha256 };
+    let text = serde_json::json!(seal).to_string();
+    durable::write(&seal_of(&path), |mut file| file.write_all(text.as_bytes()))?;
+    Ok(path)
+}
+
+/// All tensors of a checkpoint by name, in a fixed order.
+fn tensors<'a>(model: &'a Model, optimizer: &'a AdamWeightDecay) -> impl Iterator<Item = (String, &'a Tensor)> + Clone {
+    let parameters = model.parameters();
+    let named = |kind: &'static str| parameters.iter().map(move |parameter| format!("{kind}/{}", parameter.name));
+    let (first, second) = optimizer.moments();
+    named("parameter")
+        .zip(parameters.iter().map(|parameter| &parameter.value))
+        .chain(named("m").zip(first))
+        .chain(named("v").zip(second))
+}
+
+fn seal_of(path: &Path) -> PathBuf {
+    path.with_extension("json")
+}
+
+/// A whole checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The file with the tensors.
+    pub path: PathBuf,
+    /// Finished steps.
+    pub step: u64,
+}
+
+/// The newest whole checkpoint, and which newer ones were passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The checkpoint to resume from.
+    pub found: Option<Found>,
+    /// One sentence for each checkpoint that is not whole.
+    pub warnings: Vec<String>,
+}
+
+/// Looks through the folders of all attempts of a run for the newest checkpoint whose content has
+/// the size and digest that it should. No folder at all is simply no checkpoint.
+pub fn latest_valid(checkpoints: &Path) -> Result<Search, CheckpointError> {
+    let mut candidates = Vec::new();
+    for attempt in list(checkpoints)? {
+        if attempt.is_dir() {
+            candidates.extend(steps(&attempt)?.into_iter().map(|step| (step, attempt.clone())));
+        }
+    }
+    // The newest step first; between attempts that reached the same one, any will do.
+    candidates.sort();
+    let mut search = Search::default();
+    for (step, attempt) in candidates.into_iter().rev() {
+        let path = attempt.join(format!("step-{step:06}.safetensors"));
+        match check(&path, step) {
+            Ok(()) => {
+                search.found = Some(Found { path, step });
+                break;
+            }
+            Err(problem) => search.warnings.push(format!("{} is skipped: {problem}", path.display())),
+        }
+    }
+    Ok(search)
+}
+
+/// What keeps a checkpoint from being whole, if anything.
+fn check(path: &Path, step: u64) -> Result<(), String> {
+    let seal = seal_of(path);
+    let name = seal.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let text = std::fs::read_to_string(&seal).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{name} is missing, so it was never finished"),
+        _ => format!("{name}: {error}"),
+    })?;
+    let seal: Seal = serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
+    let digest = FileDigest::of(path).map_err(|error| error.to_string())?;
+    if seal.step != step {
+        return Err(format!("{name} says step {}", seal.step));
+    }
+    if seal.size != digest.size {
+        return Err(format!("it has {} bytes instead of {}", digest.size, seal.size));
+    }
+    if seal.sha256 != digest.sha256 {
+        return Err(format!("its content has changed (SHA-256 {} instead of {})", digest.sha256, seal.sha256));
+    }
+    Ok(())
+}
+
+impl Found {
+    /// Overwrites the model and the optimizer with this checkpoint, and returns the caller's state.
+    ///
+    /// Nothing is changed if the tensors are not those of this model.
+    pub fn restore(&self, model: &mut Model, optimizer: &mut AdamWeightDecay) -> Result<Value, CheckpointError> {
+        let mut file = TensorFile::open(&self.path)?;
+        let mismatch = |problems| CheckpointError::Mismatch { path: self.path.display().to_string(), problems };
+        let problems = differences(&file, tensors(model, optimizer));
+        if !problems.is_empty() {
+            return Err(mismatch(problems));
+        }
+        let meta = file.metadata(META).and_then(|meta| serde_json::from_str(meta).ok());
+        let meta = meta.ok_or_else(|| mismatch(vec!["it has no meta data".into()]))?;
+        let (first, second) = optimizer.moments_mut();
+        for ((parameter, first), second) in model.parameters_mut().iter_mut().zip(first).zip(second) {
+            parameter.set(&file.read(&format!("parameter/{}", parameter.name))?);
+            first.copy_(&file.read(&format!("m/{}", parameter.name))?);
+            second.copy_(&file.read(&format!("v/{}", parameter.name))?);
+        }
+        Ok(meta)
+    }
+}
+
+fn differences<'a>(file: &TensorFile, wanted: impl Iterator<Item = (String, &'a Tensor)>) -> Vec<String> {
+    let mut others: BTreeSet<String> = file.names().into_iter().collect();
+    let mut problems = Vec::new();
+    for (name, tensor) in wanted {
+        others.remove(&name);
+        match file.shape(&name) {
+            None => problems.push(format!("{name} is missing")),
+            Some(shape) if shape == tensor.size() => {}
+            Some(shape) => problems.push(format!("{name} is {shape:?} instead of {:?}", tensor.size())),
+        }
+    }
+    problems.extend(others.into_iter().map(|name| format!("{name} is not part of this model")));
+    problems
+}
+
+/// Removes all but the newest `keep` checkpoints of one attempt, and what interrupted writes left.
+/// Only the attempt that writes into a folder may call this.
+pub fn prune(attempt: &Path, keep: usize) -> Result<(), CheckpointError> {
+    let files = list(attempt)?;
+    let sealed = |step: &u64| files.contains(&attempt.join(format!("step-{step:06}.json")));
+    let kept: Vec<u64> = steps(attempt)?.into_iter().filter(sealed).rev().take(keep).collect();
+    let of_kept = |path: &Path| step_of(path).is_some_and(|step| kept.contains(&step));
+    // Seals first: between the two removals, what remains is visibly unfinished.
+    let mut surplus: Vec<&PathBuf> = files.iter().filter(|path| is_ours(path) && !of_kept(path)).collect();
+    surplus.sort_by_key(|path| path.extension().is_none_or(|extension| extension != "json"));
+    for path in surplus {
+        std::fs::remove_file(path).map_err(|source| folder_error(path, source))?;
+    }
+    Ok(())
+}
+
+/// Steps of a folder, ascending: one for each file of tensors.
+fn steps(attempt: &Path) -> Result<BTreeSet<u64>, CheckpointError> {
+    let tensors = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
+    Ok(list(attempt)?.iter().filter(|path| tensors(path)).filter_map(|path| step_of(path)).collect())
+}
+
+/// The step in a file's name, if it is part of a finished checkpoint.
+fn step_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    let (step, ending) = name.strip_prefix("step-")?.split_once('.')?;
+    matches!(ending, "safetensors" | "json").then(|| step.parse().ok()).flatten()
+}
+
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("step-") && (step_of(path).is_some() || name.ends_with(UNFINISHED))
+}
+
+/// The entries of a folder, sorted; a missing folder is empty.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|source| folder_error(folder, source))?,
+    };
+    let paths: Result<Vec<PathBuf>, io::Error> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(|source| folder_error(folder, source))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn folder_error(path: &Path, source: io::Error) -> CheckpointError {
+    CheckpointError::Folder { path: path.display().to_string(), source }
+}

@@ -1,0 +1,120 @@
+//! The check of an experiment's inputs: every row of every file, vocabulary, weights; and their digests.
+
+use std::collections::BTreeMap;
+
+use bam_crds::config::{InputsReport, ModelIdentity, TaskInputs};
+use bam_crds::report::Stage;
+use bam_crds::store as layout;
+use bam_crds::{Digest, ExitReason, Hyperparameters, InputsConfig, Manifest};
+
+use crate::data::tsv::Row;
+use crate::failure::{Failure, Problems};
+use crate::interrupt::Interrupt;
+use crate::prepare::{data_file, open_model, read_rows, unknown_task};
+use crate::report::Reporter;
+use crate::store::{Store, artifact_of};
+use crate::task::{self, Split, Task};
+
+/// Complete runs that are told of; the operator asks for the others by their manifests.
+const LISTED: usize = 500;
+
+/// Reads everything and reports the identities that runs are made of.
+///
+/// # Errors
+/// All problems at once.
+pub fn check(config: &InputsConfig, reporter: &Reporter, interrupt: &Interrupt) -> Result<InputsReport, Failure> {
+    let store = Store::open(&config.execution.store)?;
+    let options =
+        Hyperparameters { max_seq_length: config.max_seq_length, debug: config.debug, ..Hyperparameters::default() };
+    let mut problems = Problems::default();
+    reporter.stage(Stage::Preparing, 0, config.tasks.len() as u64 + 1);
+    let model = model(config, &options, &store, &mut problems);
+    let mut tasks = BTreeMap::new();
+    for (done, name) in config.tasks.iter().enumerate() {
+        interrupt.check()?;
+        reporter.advance(done as u64 + 1, 0, None);
+        let check = TaskCheck { store: &store, options: &options };
+        if let Some(inputs) = check.task(name, config.execution.write_test_outputs, &mut problems) {
+            tasks.insert(name.clone(), inputs);
+        }
+    }
+    problems.check()?;
+    let model = model.expect("without a model there was a problem");
+    let complete_runs = complete_runs(&store, &model, &tasks)?;
+    reporter.advance(config.tasks.len() as u64 + 1, 0, None);
+    Ok(InputsReport { model, tasks, complete_runs })
+}
+
+fn model(
+    config: &InputsConfig,
+    options: &Hyperparameters,
+    store: &Store,
+    problems: &mut Problems,
+) -> Option<ModelIdentity> {
+    let folder = store.path(&layout::pretrained(&config.execution.pretrained));
+    let (pretrained, tokenizer) = open_model(&folder, options, problems)?;
+    problems.take(pretrained.check_weights(tokenizer.vocab_size()))?;
+    let mut digest = |path| problems.take(digest(path));
+    Some(ModelIdentity {
+        config: digest(&pretrained.configuration)?,
+        vocabulary: digest(&pretrained.vocabulary)?,
+        weights: match &pretrained.weights {
+            Some(weights) => Some(digest(weights)?),
+            None => None,
+        },
+    })
+}
+
+fn digest(path: &std::path::Path) -> Result<Digest, Failure> {
+    artifact_of(path).map(|file| file.sha256).map_err(|error| Failure::store("read", path, &error))
+}
+
+struct TaskCheck<'a> {
+    store: &'a Store,
+    options: &'a Hyperparameters,
+}
+
+impl TaskCheck<'_> {
+    fn task(&self, name: &str, with_tests: bool, problems: &mut Problems) -> Option<TaskInputs> {
+        let Some(task) = task::find(name) else {
+            problems.push(ExitReason::BadConfig, unknown_task(name));
+            return None;
+        };
+        let train = self.split(task, Split::Train, problems);
+        let dev = self.split(task, Split::Dev, problems);
+        if with_tests {
+            task.test_splits().for_each(|split| drop(problems.take(self.rows(task, split))));
+        }
+        let ((train, train_rows), (dev, dev_rows)) = (train?, dev?);
+        Some(TaskInputs { train, train_rows, dev, dev_rows })
+    }
+
+    /// Digest and number of rows.
+    fn split(&self, task: &Task, split: Split, problems: &mut Problems) -> Option<(Digest, u32)> {
+        let rows = problems.take(self.rows(task, split))?;
+        let digest = problems.take(digest(&data_file(self.store, task, split)?))?;
+        Some((digest, rows.len() as u32))
+    }
+
+    fn rows(&self, task: &Task, split: Split) -> Result<Vec<Row>, Failure> {
+        let options = Hyperparameters { double_unordered: false, ..self.options.clone() };
+        read_rows(self.store, task, split, &options)
+    }
+}
+
+/// Runs in the store that were trained on these very inputs.
+fn complete_runs(
+    store: &Store,
+    model: &ModelIdentity,
+    tasks: &BTreeMap<String, TaskInputs>,
+) -> Result<Vec<Digest>, Failure> {
+    let same_inputs = |manifest: &Manifest| {
+        let science = &manifest.science;
+        science.model == *model
+            && science.tasks.iter().all(|task| {
+                tasks.get(&task.name).is_some_and(|inputs| inputs.train == task.train && inputs.dev == task.dev)
+            })
+    };
+    let runs = store.complete_runs()?.into_iter().filter(same_inputs);
+    Ok(runs.map(|manifest| manifest.science_hash).take(LISTED).collect())
+}

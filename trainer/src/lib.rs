@@ -1,0 +1,28 @@
+//! The BAM training program: one configuration in, one trained model in the artifact store out.
+//!
+//! The way of a run: [`prepare`] (files to rows, everything checked) → [`train`] (optimizer steps, resumable) →
+//! [`evaluate`] → targets and model into the [`store`], the manifest last; [`run`] is that sentence. [`reference`] is the
+//! command line of the reference on top of it, [`inputs`] the check before it.
+
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod distill;
+mod durable;
+pub mod evaluate;
+pub mod failure;
+pub mod inputs;
+pub mod interrupt;
+pub mod metrics;
+pub mod model;
+pub mod optim;
+mod parallel;
+pub mod pickle;
+pub mod prepare;
+pub mod random;
+pub mod reference;
+pub mod report;
+pub mod run;
+pub mod store;
+pub mod task;
+pub mod train;

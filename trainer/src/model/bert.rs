@@ -1,0 +1,216 @@
+//! The encoder: BERT with layer norm after each residual (Devlin et al. 2018, appendix; Hugging
+//! Face's `BertModel`).
+//!
+//! It is a view over the parameter list: it holds no tensor of its own.
+
+use super::batch::MicroBatch;
+use super::config::{Activation, BertConfig};
+use super::dropout::{Dropout, Place};
+use super::parameter::Parameter;
+use tch::Tensor;
+
+const EMBEDDINGS: [&str; 5] = [
+    "word_embeddings.weight",
+    "position_embeddings.weight",
+    "token_type_embeddings.weight",
+    "LayerNorm.weight",
+    "LayerNorm.bias",
+];
+
+const LAYER: [&str; 16] = [
+    "attention.self.query.weight",
+    "attention.self.query.bias",
+    "attention.self.key.weight",
+    "attention.self.key.bias",
+    "attention.self.value.weight",
+    "attention.self.value.bias",
+    "attention.output.dense.weight",
+    "attention.output.dense.bias",
+    "attention.output.LayerNorm.weight",
+    "attention.output.LayerNorm.bias",
+    "intermediate.dense.weight",
+    "intermediate.dense.bias",
+    "output.dense.weight",
+    "output.dense.bias",
+    "output.LayerNorm.weight",
+    "output.LayerNorm.bias",
+];
+
+/// Names and shapes of all encoder parameters, in the order of the parameter list.
+pub(super) fn shapes(config: &BertConfig) -> Vec<(String, Vec<i64>)> {
+    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+    let rows = [config.vocab_size, config.max_position_embeddings, config.type_vocab_size];
+    let embeddings = EMBEDDINGS.iter().enumerate().map(|(at, name)| {
+        let shape = rows.get(at).map_or(vec![hidden], |&rows| vec![rows, hidden]);
+        (format!("embeddings.{name}"), shape)
+    });
+    let shape = |name: &str| match name {
+        "intermediate.dense.weight" => vec![wide, hidden],
+        "intermediate.dense.bias" => vec![wide],
+        "output.dense.weight" => vec![hidden, wide],
+        _ if name.ends_with("bias") || name.contains("LayerNorm") => vec![hidden],
+        _ => vec![hidden, hidden],
+    };
+    let layers = (0..config.num_hidden_layers)
+        .flat_map(|number| LAYER.map(|name| (format!("encoder.layer.{number}.{name}"), shape(name))));
+    let pooler = ["weight", "bias"].map(|name| (format!("pooler.dense.{name}"), shape(name)));
+    embeddings.chain(layers).chain(pooler).collect()
+}
+
+/// The encoder over a parameter list that begins with [`shapes`].
+pub(super) struct Encoder<'a> {
+    config: &'a BertConfig,
+    activation: Activation,
+    embeddings: &'a [Parameter],
+    layers: &'a [Parameter],
+    pooler: Linear<'a>,
+}
+
+impl<'a> Encoder<'a> {
+    pub(super) fn new(config: &'a BertConfig, parameters: &'a [Parameter]) -> Self {
+        let (embeddings, rest) = parameters.split_at(EMBEDDINGS.len());
+        let (layers, rest) = rest.split_at(LAYER.len() * config.num_hidden_layers);
+        let activation = config.activation().expect("the configuration of a model is validated");
+        Self { config, activation, embeddings, layers, pooler: Linear::new(&rest[..2]) }
+    }
+
+    /// The pooled first token: f32 [rows, hidden].
+    pub(super) fn pooled(&self, batch: &MicroBatch, dropout: &Dropout) -> Tensor {
+        let mask = batch.mask();
+        let pass = Pass { encoder: self, rows: &batch.rows, mask: &mask, dropout };
+        let mut hidden = pass.embed(batch);
+        let layers = self.layers.chunks_exact(LAYER.len());
+        let last = layers.len() - 1;
+        for (number, parameters) in layers.enumerate() {
+            // The pooler reads only the first token, so the last layer computes only that one
+            // (its keys and values still come from all). The same numbers for 5/6 less work there.
+            let queries = if number == last { hidden.narrow(1, 0, 1) } else { hidden.shallow_clone() };
+            hidden = pass.layer(number, &Layer::new(parameters), &queries, &hidden);
+        }
+        self.pooler.apply(&hidden.select(1, 0)).tanh()
+    }
+}
+
+/// A dense layer: weight [out, in], bias [out].
+struct Linear<'a> {
+    weight: &'a Tensor,
+    bias: &'a Tensor,
+}
+
+impl<'a> Linear<'a> {
+    fn new(parameters: &'a [Parameter]) -> Self {
+        Self { weight: &parameters[0].value, bias: &parameters[1].value }
+    }
+
+    fn apply(&self, input: &Tensor) -> Tensor {
+        input.linear(self.weight, Some(self.bias))
+    }
+
+    /// The same two parameters as a layer norm over the last axis.
+    fn normalize(&self, input: &Tensor, epsilon: f64) -> Tensor {
+        input.layer_norm(self.weight.size(), Some(self.weight), Some(self.bias), epsilon, false)
+    }
+}
+
+/// The parameters of one layer by name, in the order of [`LAYER`].
+struct Layer<'a> {
+    query: Linear<'a>,
+    key: Linear<'a>,
+    value: Linear<'a>,
+    attention_output: Linear<'a>,
+    attention_norm: Linear<'a>,
+    intermediate: Linear<'a>,
+    output: Linear<'a>,
+    output_norm: Linear<'a>,
+}
+
+impl<'a> Layer<'a> {
+    fn new(parameters: &'a [Parameter]) -> Self {
+        let pair = |number: usize| Linear::new(&parameters[2 * number..]);
+        Self {
+            query: pair(0),
+            key: pair(1),
+            value: pair(2),
+            attention_output: pair(3),
+            attention_norm: pair(4),
+            intermediate: pair(5),
+            output: pair(6),
+            output_norm: pair(7),
+        }
+    }
+}
+
+/// One forward pass: what all layers share.
+struct Pass<'a> {
+    encoder: &'a Encoder<'a>,
+    rows: &'a [u64],
+    mask: &'a Tensor,
+    dropout: &'a Dropout,
+}
+
+impl Pass<'_> {
+    /// Word, position and segment embeddings: f32 [rows, length, hidden].
+    fn embed(&self, batch: &MicroBatch) -> Tensor {
+        let [word, position, segment, norm @ ..] = self.encoder.embeddings else {
+            unreachable!("the list begins with the three tables")
+        };
+        let length = batch.input_ids.size()[1];
+        // A sparse gradient: a step touches a few thousand of the table's rows, and the dense one
+        // would cost a pass over the whole table for each micro-batch.
+        let words = Tensor::embedding(&word.value, &batch.input_ids, -1, false, true);
+        let segments = Tensor::embedding(&segment.value, &batch.segment_ids, -1, false, false);
+        let sum = words + segments + position.value.narrow(0, 0, length);
+        let normal = Linear::new(norm).normalize(&sum, self.encoder.config.layer_norm_eps);
+        self.drop_hidden(normal, Place::Embeddings)
+    }
+
+    /// One layer. `queries` [rows, queries, hidden] are the tokens to compute, `context`
+    /// [rows, length, hidden] those that they attend to.
+    fn layer(&self, number: usize, layer: &Layer<'_>, queries: &Tensor, context: &Tensor) -> Tensor {
+        let epsilon = self.encoder.config.layer_norm_eps;
+        let attended = self.attend(number, layer, queries, context);
+        let output = layer.attention_output.apply(&attended);
+        let output = self.drop_hidden(output, Place::Attention(number));
+        let hidden = layer.attention_norm.normalize(&(output + queries), epsilon);
+
+        let wide = self.activate(layer.intermediate.apply(&hidden));
+        let output = self.drop_hidden(layer.output.apply(&wide), Place::FeedForward(number));
+        layer.output_norm.normalize(&(output + hidden), epsilon)
+    }
+
+    /// Attention of all heads: f32 [rows, queries, hidden].
+    ///
+    /// softmax(Q K^T / sqrt(head size) + mask) V. The scale is applied to Q, which is smaller than
+    /// the scores.
+    fn attend(&self, number: usize, layer: &Layer<'_>, queries: &Tensor, context: &Tensor) -> Tensor {
+        let config = self.encoder.config;
+        let query = self.split(layer.query.apply(queries)) / (config.head_size() as f64).sqrt();
+        let key = self.split(layer.key.apply(context));
+        let value = self.split(layer.value.apply(context));
+        let scores = query.matmul(&key.transpose(-1, -2)) + self.mask;
+        let rate = config.attention_probs_dropout_prob;
+        let probabilities = scores.softmax(-1, scores.kind());
+        let kept = self.dropout.apply(probabilities, rate, self.rows, Place::Probabilities(number));
+        kept.matmul(&value).transpose(1, 2).reshape(queries.size())
+    }
+
+    /// [rows, tokens, hidden] to [rows, heads, tokens, head size].
+    fn split(&self, hidden: Tensor) -> Tensor {
+        let config = self.encoder.config;
+        let (rows, tokens) = (hidden.size()[0], hidden.size()[1]);
+        hidden.view([rows, tokens, config.num_attention_heads, config.head_size()]).transpose(1, 2)
+    }
+
+    fn activate(&self, wide: Tensor) -> Tensor {
+        match self.encoder.activation {
+            Activation::Linear => wide,
+            Activation::Relu => wide.relu(),
+            Activation::Gelu => wide.gelu("none"),
+            Activation::Tanh => wide.tanh(),
+        }
+    }
+
+    fn drop_hidden(&self, hidden: Tensor, place: Place) -> Tensor {
+        self.dropout.apply(hidden, self.encoder.config.hidden_dropout_prob, self.rows, place)
+    }
+}

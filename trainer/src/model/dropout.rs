@@ -1,0 +1,223 @@
+//! Which activations a training step drops.
+//!
+//! On a CPU every decision is a function of (seed, step, place in the model, row, position): cutting
+//! a step into other micro-batches, padding it further, or another number of threads drops the same
+//! values. That is also faster than libtorch's own CPU dropout, which draws from one sequential
+//! generator unless the processor is an Intel. Other devices use their own generator, seeded at
+//! every step.
+
+use crate::device::floats_mut;
+use crate::parallel;
+use crate::random::dropout_seed;
+use tch::{Device, Kind, Tensor};
+
+/// Where in the model something is dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// After the embeddings' layer norm.
+    Embeddings,
+    /// The attention probabilities of a layer.
+    Probabilities(usize),
+    /// A layer's attention output.
+    Attention(usize),
+    /// A layer's feed-forward output.
+    FeedForward(usize),
+    /// The input of a head.
+    Head(usize),
+}
+
+impl Place {
+    fn code(self) -> u64 {
+        let (kind, number) = match self {
+            Self::Embeddings => (0, 0),
+            Self::Probabilities(layer) => (1, layer),
+            Self::Attention(layer) => (2, layer),
+            Self::FeedForward(layer) => (3, layer),
+            Self::Head(head) => (4, head),
+        };
+        (number as u64) << 8 | kind
+    }
+}
+
+/// The dropout of one forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout(Source);
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Off,
+    Keyed(u64),
+    Device,
+}
+
+impl Dropout {
+    /// Nothing is dropped: evaluation, prediction.
+    pub fn off() -> Self {
+        Self(Source::Off)
+    }
+
+    /// The dropout of training step `step`, counted from 0.
+    ///
+    /// Make it once per optimizer step and use it for all micro-batches of the step: on a GPU this
+    /// seeds the device's generator, and doing so again would repeat its draws.
+    pub fn of_step(seed: u64, step: u64, device: Device) -> Self {
+        let seed = dropout_seed(seed, step);
+        if device == Device::Cpu {
+            return Self(Source::Keyed(seed as u64));
+        }
+        tch::manual_seed(seed);
+        Self(Source::Device)
+    }
+
+    /// Drops each element of `values` with probability `rate` and scales the others by
+    /// 1 / (1 - rate).
+    ///
+    /// `values` is f32 [rows, width], [rows, tokens, width] or [rows, heads, tokens, width]; `rows`
+    /// are the rows' numbers in their step.
+    pub(super) fn apply(&self, values: Tensor, rate: f64, rows: &[u64], place: Place) -> Tensor {
+        if rate == 0.0 {
+            return values;
+        }
+        match self.0 {
+            Source::Off => values,
+            Source::Device => values.dropout(rate, true),
+            Source::Keyed(seed) => {
+                let mask = mask(&values.size(), rate, rows, mix(seed ^ mix(place.code())));
+                values * mask
+            }
+        }
+    }
+}
+
+/// The factors of dropout: 0 or 1 / (1 - rate), f32 of the given shape.
+fn mask(shape: &[i64], rate: f64, rows: &[u64], key: u64) -> Tensor {
+    // A line is numbered by its coordinates and not by its place in memory, which padding moves.
+    let (outer, inner, width) = match *shape {
+        [_, width] => (1, 1, width),
+        [_, tokens, width] => (1, tokens, width),
+        [_, heads, tokens, width] => (heads, tokens, width),
+        _ => unreachable!("activations have two to four axes, these have {shape:?}"),
+    };
+    let threshold = Threshold::new(rate);
+    let mut factors = Tensor::empty(shape, (Kind::Float, Device::Cpu));
+    // SAFETY: the tensor was made just now, nothing else refers to it.
+    let values = unsafe { floats_mut(&mut factors) };
+    let of_rows = values.chunks_mut((outer * inner * width) as usize).zip(rows);
+    parallel::for_each(of_rows.collect(), |(values, &row)| {
+        let key = mix(key ^ mix(row));
+        for (line, values) in values.chunks_mut(width as usize).enumerate() {
+            let (outer, inner) = (line as u64 / inner as u64, line as u64 % inner as u64);
+            threshold.fill(values, mix(key ^ (outer << 32 | inner)));
+        }
+    });
+    factors
+}
+
+/// A rate in 1/65536ths, so that one 64-bit word decides on four elements.
+struct Threshold {
+    dropped: u16,
+    kept: f32,
+}
+
+impl Threshold {
+    fn new(rate: f64) -> Self {
+        let dropped = (rate * 65536.0).round().min(65535.0);
+        // The scale belongs to the rounded rate, so that the expectation is exact.
+        Self { dropped: dropped as u16, kept: (65536.0 / (65536.0 - dropped)) as f32 }
+    }
+
+    /// Fills a line from the SplitMix64 sequence that starts at `key`: four elements a word, the
+    /// lowest 16 bits first.
+    fn fill(&self, line: &mut [f32], key: u64) {
+        let mut state = key;
+        let mut next = || {
+            state = state.wrapping_add(GOLDEN_RATIO);
+            let bits = finish(state);
+            [bits, bits >> 16, bits >> 32, bits >> 48].map(|bits| self.factor(bits as u16))
+        };
+        let (whole, rest) = line.as_chunks_mut::<4>();
+        whole.iter_mut().for_each(|four| *four = next());
+        if !rest.is_empty() {
+            rest.copy_from_slice(&next()[..rest.len()]);
+        }
+    }
+
+    fn factor(&self, bits: u16) -> f32 {
+        if bits < self.dropped { 0.0 } else { self.kept }
+    }
+}
+
+/// 2^64 divided by the golden ratio: SplitMix64's increment.
+const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// One step of SplitMix64: spreads the bits of a key.
+fn mix(key: u64) -> u64 {
+    finish(key.wrapping_add(GOLDEN_RATIO))
+}
+
+/// SplitMix64's output function (Steele, Lea and Flood, 2014; Stafford's variant 13).
+fn finish(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dropped(shape: &[i64], rows: &[u64], place: Place) -> Tensor {
+        let ones = Tensor::ones(shape, (Kind::Float, Device::Cpu));
+        Dropout::of_step(5, 3, Device::Cpu).apply(ones, 0.1, rows, place)
+    }
+
+    #[test]
+    fn a_tenth_is_dropped_and_the_mean_stays_one() {
+        let values = dropped(&[64, 100, 100], &(0..64).collect::<Vec<_>>(), Place::Embeddings);
+        let zeros = 1.0 - values.count_nonzero(None).double_value(&[]) / 640_000.0;
+        assert!((zeros - 0.1).abs() < 2e-3, "{zeros}");
+        assert!((values.mean(Kind::Double).double_value(&[]) - 1.0).abs() < 2e-3);
+    }
+
+    #[test]
+    fn a_row_drops_the_same_values_alone_and_in_company_padded_or_not() {
+        let place = Place::Attention(1);
+        let company = dropped(&[3, 20, 8], &[4, 5, 6], place);
+        let alone = dropped(&[1, 12, 8], &[5], place);
+        assert_eq!(company.narrow(0, 1, 1).narrow(1, 0, 12), alone);
+
+        let place = Place::Probabilities(1);
+        let company = dropped(&[3, 2, 20, 20], &[4, 5, 6], place);
+        let alone = dropped(&[1, 2, 12, 12], &[5], place);
+        assert_eq!(company.narrow(0, 1, 1).narrow(2, 0, 12).narrow(3, 0, 12), alone);
+    }
+
+    #[test]
+    fn rows_places_and_steps_drop_different_values() {
+        let first = dropped(&[1, 40, 40], &[0], Place::Attention(0));
+        assert_ne!(first, dropped(&[1, 40, 40], &[1], Place::Attention(0)));
+        assert_ne!(first, dropped(&[1, 40, 40], &[0], Place::Attention(1)));
+        assert_ne!(first, dropped(&[1, 40, 40], &[0], Place::FeedForward(0)));
+        let ones = Tensor::ones([1, 40, 40], (Kind::Float, Device::Cpu));
+        let next = Dropout::of_step(5, 4, Device::Cpu);
+        assert_ne!(first, next.apply(ones, 0.1, &[0], Place::Attention(0)));
+    }
+
+    #[test]
+    fn neighbouring_values_are_dropped_independently() {
+        let values = dropped(&[1, 1000, 1000], &[0], Place::Embeddings).view([1000, 1000]);
+        let kept = values.clamp_max(1.0) - 0.9;
+        for (axis, lag) in [(0, 1), (1, 1), (1, 2), (1, 4), (0, 16)] {
+            let left = kept.narrow(axis, 0, 1000 - lag);
+            let right = kept.narrow(axis, lag, 1000 - lag);
+            let covariance = (left * right).mean(Kind::Double).double_value(&[]);
+            assert!(covariance.abs() < 5e-4, "axis {axis}, lag {lag}: {covariance}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_dropped_when_it_is_off() {
+        let ones = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));
+        assert_eq!(Dropout::off().apply(ones.copy(), 0.5, &[0, 1], Place::Head(0)), ones);
+    }
+}

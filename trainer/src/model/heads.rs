@@ -1,0 +1,71 @@
+//! One linear head per task on the pooled first token.
+
+use super::dropout::{Dropout, Place};
+use super::parameter::Parameter;
+use tch::{Device, Tensor};
+
+/// Dropout before a head: fixed in the reference, not taken from the encoder's configuration.
+const RATE: f64 = 0.1;
+
+/// Parameters of one head: weight [outputs, hidden] and bias [outputs].
+const PARAMETERS_OF_HEAD: usize = 2;
+
+/// A head: one per task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The task's name, which is in the names of the parameters.
+    pub task: String,
+    /// Number of labels, or 1 for a regression.
+    pub outputs: i64,
+}
+
+impl Head {
+    /// Names and shapes of the head's parameters.
+    pub(super) fn shapes(&self, hidden: i64) -> [(String, Vec<i64>); PARAMETERS_OF_HEAD] {
+        let task = &self.task;
+        [
+            (format!("heads.{task}.weight"), vec![self.outputs, hidden]),
+            (format!("heads.{task}.bias"), vec![self.outputs]),
+        ]
+    }
+}
+
+/// What a head says of its own rows of a micro-batch.
+#[derive(Debug)]
+pub struct HeadOutput {
+    /// The head.
+    pub head: usize,
+    /// Positions of its rows in the micro-batch, ascending.
+    pub positions: Vec<usize>,
+    /// f32 [positions, outputs].
+    pub logits: Tensor,
+}
+
+/// Logits f32 [rows, outputs] of one of `heads` heads, whose parameters are the last of the list.
+pub(super) fn logits(
+    parameters: &[Parameter],
+    heads: usize,
+    head: usize,
+    pooled: &Tensor,
+    rows: &[u64],
+    dropout: &Dropout,
+) -> Tensor {
+    let first = parameters.len() - PARAMETERS_OF_HEAD * (heads - head);
+    let kept = dropout.apply(pooled.shallow_clone(), RATE, rows, Place::Head(head));
+    kept.linear(&parameters[first].value, Some(&parameters[first + 1].value))
+}
+
+/// The positions of each head's rows; heads without a row are left out.
+pub(super) fn of_rows(head_of_row: &[usize], heads: usize) -> Vec<(usize, Vec<usize>)> {
+    let mut positions = vec![Vec::new(); heads];
+    for (position, &head) in head_of_row.iter().enumerate() {
+        positions[head].push(position);
+    }
+    positions.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()).collect()
+}
+
+/// Positions as an index tensor: i64 [positions].
+pub(super) fn index(positions: &[usize], device: Device) -> Tensor {
+    let positions: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
+    Tensor::from_slice(&positions).to_device(device)
+}

@@ -1,0 +1,84 @@
+//! BERT with one linear head per task, on plain tensors.
+//!
+//! The parameters are one list in a fixed order, which the optimizer and the checkpoints follow.
+//! The forward pass reads them; nothing here changes them.
+
+mod batch;
+mod bert;
+mod config;
+mod dropout;
+mod heads;
+mod init;
+mod parameter;
+mod tensor_file;
+mod weights;
+
+pub use batch::{MicroBatch, Row};
+pub use config::{Activation, BertConfig, ConfigError};
+pub use dropout::Dropout;
+pub use heads::{Head, HeadOutput};
+pub use parameter::Parameter;
+pub use tensor_file::{FileDigest, TensorFile, TensorFileError, write_tensors};
+pub use weights::{LoadReport, Pretrained, WeightsError};
+
+use bert::Encoder;
+use tch::Tensor;
+
+/// An encoder with its heads: the configuration, and every parameter in a fixed order.
+#[derive(Debug)]
+pub struct Model {
+    config: BertConfig,
+    heads: Vec<Head>,
+    parameters: Vec<Parameter>,
+}
+
+impl Model {
+    /// The shape of the encoder.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// The heads, in the order in which [`Model::forward`] numbers them.
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    /// All parameters: embeddings, layers from the bottom, pooler, heads (weight, then bias).
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The same, for the optimizer and the checkpoints.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    /// The pooled first token of each row: f32 [rows, hidden].
+    pub fn pooled(&self, batch: &MicroBatch, dropout: &Dropout) -> Tensor {
+        Encoder::new(&self.config, &self.parameters).pooled(batch, dropout)
+    }
+
+    /// What one head says of rows: logits f32 [rows, outputs].
+    ///
+    /// `pooled` f32 [rows, hidden]; `rows` are those rows' numbers in their step (see [`Row`]).
+    pub fn logits(&self, head: usize, pooled: &Tensor, rows: &[u64], dropout: &Dropout) -> Tensor {
+        heads::logits(&self.parameters, self.heads.len(), head, pooled, rows, dropout)
+    }
+
+    /// Encodes a micro-batch and applies to each row the head of its own task.
+    ///
+    /// `head_of_row[i]` is the head of row i. The reference runs every head on every row and masks
+    /// the others out of the loss, which gives the same numbers for more work.
+    pub fn forward(&self, batch: &MicroBatch, head_of_row: &[usize], dropout: &Dropout) -> Vec<HeadOutput> {
+        let pooled = self.pooled(batch, dropout);
+        heads::of_rows(head_of_row, self.heads.len())
+            .into_iter()
+            .map(|(head, positions)| {
+                let own = pooled.index_select(0, &heads::index(&positions, pooled.device()));
+                let rows: Vec<u64> = positions.iter().map(|&at| batch.rows[at]).collect();
+                let logits = self.logits(head, &own, &rows, dropout);
+                HeadOutput { head, positions, logits }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,234 @@
+//! Pretrained weights in, trained weights out: a folder with `model.safetensors`, a configuration,
+//! and on the way in a vocabulary.
+
+use super::Model;
+use super::config::{BertConfig, ConfigError};
+use super::heads::Head;
+use super::parameter::Parameter;
+use super::tensor_file::{FileDigest, TensorFile, TensorFileError, write_tensors};
+use crate::durable::{self, WriteError};
+use serde_json::json;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
+
+const WEIGHTS: &str = "model.safetensors";
+const VOCABULARY: &str = "vocab.txt";
+const CONFIGS: [&str; 2] = ["config.json", "bert_config.json"];
+
+/// Why weights cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// Files that the folder must have.
+    #[error("{folder} lacks {}{hint}", missing.join(" and "))]
+    Incomplete {
+        /// The folder.
+        folder: String,
+        /// What is missing.
+        missing: Vec<String>,
+        /// What to do, if something can be guessed; begins with a separator.
+        hint: &'static str,
+    },
+    /// The configuration is not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights' file is not readable.
+    #[error(transparent)]
+    File(#[from] TensorFileError),
+    /// The file does not hold this encoder: all differences.
+    #[error("{path} does not fit its configuration: {}", problems.join("; "))]
+    Mismatch {
+        /// The file.
+        path: String,
+        /// One sentence each.
+        problems: Vec<String>,
+    },
+    /// The trained weights cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Told when only a TensorFlow checkpoint is found.
+const CONVERT: &str = ". It holds a TensorFlow checkpoint (bert_model.ckpt), which this program cannot read: \
+    convert it once with Hugging Face transformers, BertModel.from_pretrained(folder, from_tf=True).save_pretrained(folder) \
+    in version 4";
+
+/// A folder with a pretrained encoder.
+#[derive(Clone, Debug)]
+pub struct Pretrained {
+    /// Shape of the encoder.
+    pub config: BertConfig,
+    /// The file that says so.
+    pub configuration: PathBuf,
+    /// Word pieces, one a line.
+    pub vocabulary: PathBuf,
+    /// The weights; absent if they were not asked for.
+    pub weights: Option<PathBuf>,
+}
+
+impl Pretrained {
+    /// Finds the files of a folder and reads the configuration. A debug run needs no weights.
+    pub fn find(folder: &Path, with_weights: bool) -> Result<Self, WeightsError> {
+        let existing = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        let config = CONFIGS.iter().find_map(|name| existing(name));
+        let vocabulary = existing(VOCABULARY);
+        let weights = existing(WEIGHTS).filter(|_| with_weights);
+        match (config, vocabulary) {
+            (Some(config), Some(vocabulary)) if weights.is_some() || !with_weights => {
+                Ok(Self { config: BertConfig::read(&config)?, configuration: config, vocabulary, weights })
+            }
+            (config, vocabulary) => {
+                let needed = [
+                    (config.is_some(), "config.json (or bert_config.json)"),
+                    (vocabulary.is_some(), VOCABULARY),
+                    (weights.is_some() || !with_weights, WEIGHTS),
+                ];
+                let missing = needed.iter().filter(|(found, _)| !found);
+                let tensorflow = existing("bert_model.ckpt.index").is_some();
+                Err(WeightsError::Incomplete {
+                    folder: folder.display().to_string(),
+                    missing: missing.map(|&(_, name)| name.to_owned()).collect(),
+                    hint: if tensorflow && with_weights { CONVERT } else { "" },
+                })
+            }
+        }
+    }
+}
+
+impl Pretrained {
+    /// Compares the weights with the configuration and the vocabulary, without reading them: names and shapes only.
+    pub fn check_weights(&self, vocabulary: usize) -> Result<(), WeightsError> {
+        let Some(path) = &self.weights else { return Ok(()) };
+        fits_vocabulary(path, &self.config, vocabulary)?;
+        compare(&TensorFile::open(path)?, path, super::bert::shapes(&self.config), is_pooler).map(drop)
+    }
+}
+
+/// What a file of weights gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Parameters that were read.
+    pub loaded: Vec<String>,
+    /// Tensors of the file that no encoder parameter wants, for example the pre-training heads.
+    pub ignored: Vec<String>,
+    /// Parameters that keep their random values.
+    pub missing: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl Model {
+    /// Reads the encoder's parameters from a file in Hugging Face's names; the heads stay random.
+    ///
+    /// Names may begin with `bert.`, layer norms may use TensorFlow's `gamma` and `beta`, and other
+    /// floating-point types are converted. A file without a pooler is accepted with a warning.
+    /// Nothing is changed if anything does not fit.
+    pub fn load_encoder(&mut self, path: &Path, vocabulary: usize) -> Result<LoadReport, WeightsError> {
+        fits_vocabulary(path, &self.config, vocabulary)?;
+        let encoder = self.parameters.len() - 2 * self.heads.len();
+        let mut report = load(&mut self.parameters[..encoder], path, is_pooler)?;
+        if !report.missing.is_empty() {
+            let path = path.display();
+            report.warnings.push(format!("{path} has no pooler: it starts with random weights"));
+        }
+        Ok(report)
+    }
+
+    /// Reads a trained model that [`Model::save`] wrote: every parameter, heads included.
+    pub fn load(folder: &Path, heads: Vec<Head>, device: Device) -> Result<Self, WeightsError> {
+        let config = BertConfig::read(&folder.join(CONFIGS[0]))?;
+        let mut model = Self::random(config, heads, 0, device);
+        load(&mut model.parameters, &folder.join(WEIGHTS), |_| false)?;
+        Ok(model)
+    }
+
+    /// Writes `model.safetensors` and `config.json` into an existing folder, in the layout of
+    /// Hugging Face's `BertModel` (the heads beside it as `heads.<task>.…`). Equal models give
+    /// equal bytes. Returns what was written, by file name.
+    pub fn save(&self, folder: &Path) -> Result<Vec<(String, FileDigest)>, WeightsError> {
+        let tensors = self.parameters.iter().map(|parameter| {
+            let prefix = if parameter.name.starts_with("heads.") { "" } else { "bert." };
+            (format!("{prefix}{}", parameter.name), &parameter.value)
+        });
+        // transformers refuses a file that does not name its framework.
+        let weights = durable::write(&folder.join(WEIGHTS), |file| write_tensors(file, tensors, &[("format", "pt")]))?;
+        let config = folder.join(CONFIGS[0]);
+        durable::write(&config, |mut file| file.write_all(self.config_text().as_bytes()))?;
+        let digest = FileDigest::of(&config).map_err(|error| WriteError::new(&config, error))?;
+        Ok(vec![(WEIGHTS.into(), weights), (CONFIGS[0].into(), digest)])
+    }
+
+    fn config_text(&self) -> String {
+        let mut config = json!(self.config);
+        config["architectures"] = json!(["BertModel"]);
+        format!("{config:#}\n")
+    }
+}
+
+/// Overwrites parameters with the tensors of a file. Those for which `optional` holds may be
+/// missing; every other gap or difference is an error that lists them all.
+fn load(
+    parameters: &mut [Parameter],
+    path: &Path,
+    optional: impl Fn(&str) -> bool,
+) -> Result<LoadReport, WeightsError> {
+    let mut file = TensorFile::open(path)?;
+    let shapes = parameters.iter().map(|parameter| (parameter.name.clone(), parameter.value.size()));
+    let (mut stored, mut report) = compare(&file, path, shapes, optional)?;
+    for parameter in parameters {
+        if let Some(name) = stored.remove(&parameter.name) {
+            parameter.set(&file.read(&name)?.to_kind(Kind::Float));
+        }
+    }
+    report.ignored = stored.into_values().collect();
+    report.ignored.sort();
+    Ok(report)
+}
+
+/// The stored names by their present ones, and which of the wanted shapes are there. A wanted tensor that is missing
+/// (unless `optional`) or has another shape is an error that lists them all.
+fn compare(
+    file: &TensorFile,
+    path: &Path,
+    wanted: impl IntoIterator<Item = (String, Vec<i64>)>,
+    optional: impl Fn(&str) -> bool,
+) -> Result<(HashMap<String, String>, LoadReport), WeightsError> {
+    let stored: HashMap<String, String> = file.names().into_iter().map(|name| (modern_name(&name), name)).collect();
+    let mut report = LoadReport::default();
+    let mut problems = Vec::new();
+    for (name, wanted) in wanted {
+        match stored.get(&name).and_then(|stored| file.shape(stored)) {
+            Some(shape) if shape == wanted => report.loaded.push(name),
+            Some(shape) => problems.push(format!("{name} is {shape:?} in the file, {wanted:?} by the configuration")),
+            None if optional(&name) => report.missing.push(name),
+            None => problems.push(format!("{name} {wanted:?} is missing")),
+        }
+    }
+    if problems.is_empty() { Ok((stored, report)) } else { Err(mismatch(path, problems)) }
+}
+
+/// A model may come without the pooler, which then starts with random weights.
+fn is_pooler(name: &str) -> bool {
+    name.starts_with("pooler.")
+}
+
+fn fits_vocabulary(path: &Path, config: &BertConfig, vocabulary: usize) -> Result<(), WeightsError> {
+    let rows = config.vocab_size;
+    if rows < vocabulary as i64 {
+        let problem = format!("it embeds {rows} word pieces, but the vocabulary has {vocabulary}");
+        return Err(mismatch(path, vec![problem]));
+    }
+    Ok(())
+}
+
+/// The present name of a stored tensor: without `bert.`, and `weight`, `bias` for the names that
+/// layer norms had in early files.
+fn modern_name(stored: &str) -> String {
+    let name = stored.strip_prefix("bert.").unwrap_or(stored);
+    name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+}
+
+fn mismatch(path: &Path, problems: Vec<String>) -> WeightsError {
+    WeightsError::Mismatch { path: path.display().to_string(), problems }
+}

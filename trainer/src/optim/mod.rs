@@ -1,0 +1,12 @@
+//! The optimizer: BERT's Adam with decoupled weight decay, its schedule, and layer-wise learning rates.
+
+mod adam_weight_decay;
+mod gradients;
+mod kernel;
+mod layerwise;
+mod schedule;
+
+pub use adam_weight_decay::{AdamWeightDecay, CLIP_NORM, Outcome, Settings};
+pub use gradients::Gradients;
+pub use layerwise::Depth;
+pub use schedule::Schedule;

@@ -1,0 +1,145 @@
+//! The reference's command line: `bam-trainer MODEL_NAME BAM_DIR HPARAMS`, with its options, its defaults, and its files
+//! in its places. Training itself is [`run`](crate::run): a model name only points at runs in the store.
+
+mod options;
+mod outputs;
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
+use bam_crds::identity::SEMANTICS_VERSION;
+use bam_crds::{Digest, Execution, ExitReason, InputsConfig, RunConfig, RunReport, Science};
+
+pub use options::{Options, names};
+use outputs::ModelFolder;
+
+use crate::failure::{Failure, Problems};
+use crate::inputs;
+use crate::report::Reporter;
+use crate::run::{Machinery, run as run_one};
+use crate::store::Store;
+
+/// Trains all trials of a model and writes what the reference writes.
+///
+/// # Errors
+/// Everything that keeps a trial from being done.
+pub fn run(model_name: &str, bam_dir: &Path, hparams: &str) -> Result<RunReport, Failure> {
+    let options = options::parse(hparams)?;
+    check_name(model_name)?;
+    for warning in &options.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let store = Store::open(bam_dir)?;
+    let teachers = teachers(&store, &options)?;
+    let mut machinery = Machinery::new(None)?;
+    machinery.reporter = Reporter::for_a_person();
+    let execution = execution(bam_dir, &options);
+    let inputs = inputs_config(&options, execution.clone());
+    let found = inputs::check(&inputs, &machinery.reporter, &machinery.interrupt).map_err(with_hint)?;
+
+    let folder = ModelFolder::create(&store, model_name)?;
+    let mut reports = Vec::new();
+    for trial in 1..=options.num_trials {
+        machinery.reporter.note(&heading(model_name, trial, options.num_trials));
+        let config = RunConfig::new(science(&options, &found, &teachers, trial), execution.clone());
+        let report = run_one(&config, &attempt(), &machinery)?;
+        machinery.reporter.finish();
+        reports.push((config, report));
+        folder.write(&store, &options, &reports)?;
+        print!("{}", outputs::results_text(&reports[reports.len() - 1..]));
+    }
+    let (_, last) = reports.pop().expect("there is at least one trial");
+    Ok(last)
+}
+
+/// A model's name is a folder's name.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let bad = name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']);
+    match bad {
+        true => {
+            let message =
+                format!("MODEL_NAME {name:?} must be the name of a folder: no slash, and no dot at its start");
+            Err(Failure::new(ExitReason::BadConfig, message))
+        }
+        false => Ok(()),
+    }
+}
+
+fn heading(model_name: &str, trial: u32, trials: u32) -> String {
+    let line = "=".repeat(80);
+    format!("{line}\n{model_name}: trial {trial} of {trials}\n{line}")
+}
+
+fn execution(bam_dir: &Path, options: &Options) -> Execution {
+    Execution {
+        store: bam_dir.display().to_string(),
+        pretrained: options.pretrained_model_name.clone(),
+        save_checkpoints_steps: Some(options.save_checkpoints_steps),
+        write_test_outputs: options.test_outputs > 0,
+        ..Execution::default()
+    }
+}
+
+fn inputs_config(options: &Options, execution: Execution) -> InputsConfig {
+    let resolved = options.hyperparameters.resolve(options.task_names.len());
+    InputsConfig {
+        tasks: options.task_names.clone(),
+        max_seq_length: resolved.max_seq_length,
+        debug: resolved.debug,
+        execution,
+    }
+}
+
+/// The reference predicts test splits unless told not to, and some downloads lack them.
+fn with_hint(failure: Failure) -> Failure {
+    let hint = "\nIf only test files are missing, \"write_test_outputs\": false does without them.";
+    match failure.reason {
+        ExitReason::MissingInput if failure.message.contains("test") => {
+            Failure { message: failure.message.clone() + hint, ..failure }
+        }
+        _ => failure,
+    }
+}
+
+fn science(options: &Options, inputs: &InputsReport, teachers: &[(String, Digest)], trial: u32) -> Science {
+    let task = |name: &String| TaskIdentity {
+        name: name.clone(),
+        train: inputs.tasks[name].train.clone(),
+        dev: inputs.tasks[name].dev.clone(),
+        teachers: teachers.iter().filter(|(task, _)| task == name).map(|(_, run)| run.clone()).collect(),
+    };
+    let distillation = match (teachers.is_empty(), options.teacher_annealing) {
+        (false, false) => Distillation { annealing: false, weight: options.distill_weight },
+        _ => Distillation::default(),
+    };
+    Science {
+        semantics_version: SEMANTICS_VERSION,
+        model: inputs.model.clone(),
+        tasks: options.task_names.iter().map(task).collect(),
+        hyperparameters: options.hyperparameters.resolve(options.task_names.len()),
+        distillation,
+        seed: options.seed + trial - 1,
+        precision: Precision::Fp32,
+    }
+}
+
+/// The first trial of each task's teacher.
+fn teachers(store: &Store, options: &Options) -> Result<Vec<(String, Digest)>, Failure> {
+    let mut problems = Problems::default();
+    let mut teachers = Vec::new();
+    for name in options.task_names.iter().filter(|_| !options.teachers.is_empty()) {
+        let Some(model) = options.teachers.get(name) else { continue };
+        if let Some(run) = problems.take(outputs::first_run(store, model, name)) {
+            teachers.push((name.clone(), run));
+        }
+    }
+    problems.check()?;
+    Ok(teachers)
+}
+
+/// A name that no other process has: two of them may train the same model at once.
+fn attempt() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("command-line-{}-{}", now.as_secs(), std::process::id())
+}

@@ -1,0 +1,302 @@
+//! The reference's options: one JSON object in snake case, every problem of it said at once.
+
+use std::collections::BTreeMap;
+
+use bam_crds::hyperparameters::{self, NAMES, camel_case};
+use bam_crds::{ExitReason, HyperparameterOverrides};
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Problems};
+use crate::prepare::unknown_task;
+use crate::task;
+
+/// Options that mean nothing here: scripts that set them go on working.
+const WITHOUT_MEANING: &[(&str, &str)] = &[
+    ("pretrained", "the reference never reads it either"),
+    ("eval_batch_size", "rows are not padded to whole batches"),
+    ("predict_batch_size", "rows are cut into micro-batches by length"),
+    ("iterations_per_loop", "progress is shown all the time"),
+    ("use_tfrecords_if_existing", "there are no record files that could be out of date"),
+    ("use_tpu", "TPUs are used through the operator"),
+    ("num_tpu_cores", "TPUs are used through the operator"),
+    ("tpu_name", "TPUs are used through the operator"),
+    ("tpu_zone", "TPUs are used through the operator"),
+    ("gcp_project", "TPUs are used through the operator"),
+];
+
+/// Options of the program, beside those of the training in [`hyperparameters`].
+const OTHERS: &[&str] = &[
+    "task_names",
+    "pretrained_model_name",
+    "distill",
+    "teachers",
+    "teacher_annealing",
+    "distill_weight",
+    "num_trials",
+    "write_test_outputs",
+    "write_distill_outputs",
+    "n_writes_test",
+    "n_writes_distill",
+    "save_checkpoints_steps",
+    "seed",
+];
+
+/// The options of one command line, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// The tasks in order.
+    pub task_names: Vec<String>,
+    /// Folder below `pretrained_models`.
+    pub pretrained_model_name: String,
+    /// Model name of each task's teacher; empty unless `distill`.
+    pub teachers: BTreeMap<String, String>,
+    /// See [`bam_crds::config::Distillation`].
+    pub teacher_annealing: bool,
+    /// See [`bam_crds::config::Distillation`].
+    pub distill_weight: f64,
+    /// Trainings, each with the next seed.
+    pub num_trials: u32,
+    /// Predictions of the test splits, for so many trials.
+    pub test_outputs: u32,
+    /// Pickled targets, for so many trials.
+    pub distill_outputs: u32,
+    /// A checkpoint at least every so many steps.
+    pub save_checkpoints_steps: u32,
+    /// Seed of the first trial (this program's own option).
+    pub seed: u32,
+    /// The options of the training.
+    pub hyperparameters: HyperparameterOverrides,
+    /// One sentence for each option that was given and means nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Parses JSON text, or the content of the file that `text` names.
+///
+/// # Errors
+/// All problems at once.
+pub fn parse(text: &str) -> Result<Options, Failure> {
+    let mut problems = Problems::default();
+    let given = object(text)?;
+    let mut reader = Reader { given, problems: &mut problems };
+    let warnings = reader.take_those_without_meaning();
+    let hyperparameters = reader.hyperparameters();
+    let options = reader.options(hyperparameters, warnings);
+    reader.refuse_the_rest();
+    check(&options, &mut problems);
+    problems.check()?;
+    Ok(options)
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, Failure> {
+    let bad = |message: String| Failure::new(ExitReason::BadConfig, message);
+    let (source, text) = match text.trim_start().starts_with('{') {
+        true => ("HPARAMS".to_owned(), text.to_owned()),
+        false => {
+            let read = std::fs::read_to_string(text);
+            let hint = "HPARAMS must be a JSON object like '{\"task_names\": [\"rte\"]}' (on Windows in double quotes, with \
+                        \\\" inside), or the name of a file that holds one";
+            (text.to_owned(), read.map_err(|error| bad(format!("{text}: {error}; {hint}")))?)
+        }
+    };
+    serde_json::from_str(&text).map_err(|error| bad(format!("{source}: not a JSON object: {error}")))
+}
+
+struct Reader<'a> {
+    given: Map<String, Value>,
+    problems: &'a mut Problems,
+}
+
+impl Reader<'_> {
+    fn take_those_without_meaning(&mut self) -> Vec<String> {
+        let mut warning = |(name, why): &(&str, &str)| {
+            self.given.remove(*name).map(|_| format!("{name} has no meaning here and is ignored: {why}"))
+        };
+        WITHOUT_MEANING.iter().filter_map(&mut warning).collect()
+    }
+
+    fn hyperparameters(&mut self) -> HyperparameterOverrides {
+        let mut overrides = Map::new();
+        for name in NAMES {
+            let Some(value) = self.given.remove(*name) else { continue };
+            // A manifest wants decimal numbers as text, this command line as numbers.
+            let value = match value {
+                Value::Number(number) if number.is_f64() => Value::String(number.to_string()),
+                other => other,
+            };
+            let one = Map::from_iter([(camel_case(name), value.clone())]);
+            match serde_json::from_value::<HyperparameterOverrides>(one.clone().into()) {
+                Ok(_) => overrides.extend(one),
+                Err(error) => self.problem(name, &format!("is {value}: {error}")),
+            }
+        }
+        serde_json::from_value(overrides.into()).expect("each option was read by itself")
+    }
+
+    fn options(&mut self, hyperparameters: HyperparameterOverrides, warnings: Vec<String>) -> Options {
+        let task_names = self.take("task_names", vec!["rte".to_owned(), "mrpc".to_owned()]);
+        let distill = self.take("distill", false);
+        let teachers: BTreeMap<String, String> = self.take("teachers", BTreeMap::new());
+        let write = |on: bool, trials: u32| if on { trials } else { 0 };
+        Options {
+            pretrained_model_name: self.take("pretrained_model_name", "uncased_L-12_H-768_A-12".to_owned()),
+            teachers: if distill { self.one_teacher_per_task(&task_names, teachers) } else { BTreeMap::new() },
+            task_names,
+            teacher_annealing: self.take("teacher_annealing", true),
+            distill_weight: self.take("distill_weight", 0.5),
+            num_trials: self.take("num_trials", 1),
+            test_outputs: write(self.take("write_test_outputs", true), self.take("n_writes_test", 1)),
+            distill_outputs: write(self.take("write_distill_outputs", true), self.take("n_writes_distill", 1)),
+            save_checkpoints_steps: self.take("save_checkpoints_steps", 2000),
+            seed: self.take("seed", 1),
+            hyperparameters,
+            warnings,
+        }
+    }
+
+    /// With `distill`, every task has a teacher.
+    fn one_teacher_per_task(
+        &mut self,
+        task_names: &[String],
+        teachers: BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        for name in task_names.iter().filter(|name| !teachers.contains_key(*name)) {
+            let example = format!("add \"{name}\": \"{name}-model\" to teachers, or leave distill out");
+            self.problem("teachers", &format!("has no teacher for {name}: {example}"));
+        }
+        teachers
+    }
+
+    fn take<T: serde::de::DeserializeOwned>(&mut self, name: &str, default: T) -> T {
+        let Some(value) = self.given.remove(name) else { return default };
+        match serde_json::from_value(value.clone()) {
+            Ok(value) => value,
+            Err(error) => {
+                self.problem(name, &format!("is {value}: {error}"));
+                default
+            }
+        }
+    }
+
+    fn refuse_the_rest(&mut self) {
+        let known = || NAMES.iter().chain(OTHERS).chain(WITHOUT_MEANING.iter().map(|(name, _)| name)).copied();
+        for name in std::mem::take(&mut self.given).keys() {
+            let nearest = task::nearest(name, known()).map(|nearest| format!("; did you mean {nearest}?"));
+            self.problem(name, &format!("is not an option{}", nearest.unwrap_or_default()));
+        }
+    }
+
+    fn problem(&mut self, option: &str, problem: &str) {
+        self.problems.push(ExitReason::BadConfig, format!("{option} {problem}"));
+    }
+}
+
+/// Ranges, and names of tasks.
+fn check(options: &Options, problems: &mut Problems) {
+    let mut problem = |message: String| problems.push(ExitReason::BadConfig, message);
+    for (option, wrong) in options.hyperparameters.resolve(options.task_names.len()).problems() {
+        problem(format!("{option} {wrong}"));
+    }
+    if options.task_names.is_empty() {
+        problem("task_names is empty: name at least one task".to_owned());
+    }
+    for (position, name) in options.task_names.iter().enumerate() {
+        if task::find(name).is_none() {
+            problem(format!("task_names: {}", unknown_task(name)));
+        }
+        if options.task_names[..position].contains(name) {
+            problem(format!("task_names has {name} twice"));
+        }
+    }
+    if !(0.0..=1.0).contains(&options.distill_weight) {
+        problem(format!("distill_weight must be between 0 and 1, but is {}", options.distill_weight));
+    }
+    for (option, value) in
+        [("num_trials", options.num_trials), ("save_checkpoints_steps", options.save_checkpoints_steps)]
+    {
+        if value == 0 {
+            problem(format!("{option} must be at least 1, but is 0"));
+        }
+    }
+}
+
+/// All names that the command line knows, for its documentation.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = hyperparameters::NAMES.iter().chain(OTHERS).copied().collect();
+    names.extend(WITHOUT_MEANING.iter().map(|(name, _)| name));
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let failure = parse(text).unwrap_err();
+        assert_eq!(failure.reason, ExitReason::BadConfig);
+        failure.message.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn no_options_are_the_reference_s_defaults() {
+        let options = parse("{}").unwrap();
+        assert_eq!(options.task_names, ["rte", "mrpc"]);
+        assert_eq!(options.pretrained_model_name, "uncased_L-12_H-768_A-12");
+        assert_eq!((options.num_trials, options.test_outputs, options.distill_outputs), (1, 1, 1));
+        assert_eq!(options.save_checkpoints_steps, 2000);
+        assert_eq!(options.hyperparameters, HyperparameterOverrides::default());
+    }
+
+    #[test]
+    fn every_problem_is_said_at_once() {
+        let said = problems(
+            r#"{"learning_rte": 1e-4, "train_batch_size": "big", "num_trials": 0, "task_names": ["rte", "mnly"],
+                "warmup_proportion": 2, "distill": true, "teachers": {"rte": "rte-model"}}"#,
+        );
+        let begins = [
+            "train_batch_size is \"big\": invalid type",
+            "teachers has no teacher for mnly: add \"mnly\": \"mnly-model\"",
+            "learning_rte is not an option; did you mean learning_rate?",
+            "warmup_proportion must be between 0 and 1, but is 2",
+            "task_names: there is no task \"mnly\"; did you mean mnli?",
+            "num_trials must be at least 1, but is 0",
+        ];
+        assert_eq!(said.len(), begins.len(), "{said:#?}");
+        for (said, begin) in said.iter().zip(begins) {
+            assert!(said.starts_with(begin), "{said}");
+        }
+    }
+
+    #[test]
+    fn options_without_a_meaning_are_taken_with_a_warning() {
+        let options = parse(r#"{"use_tpu": true, "tpu_name": null, "iterations_per_loop": 1, "pretrained": false}"#);
+        assert_eq!(options.unwrap().warnings.len(), 4);
+    }
+
+    #[test]
+    fn teachers_without_distill_are_ignored_as_in_the_reference() {
+        assert!(parse(r#"{"teachers": {"rte": "rte-model"}}"#).unwrap().teachers.is_empty());
+    }
+
+    #[test]
+    fn every_option_of_the_reference_s_table_is_known() {
+        let table = "debug num_trials write_test_outputs write_distill_outputs n_writes_test n_writes_distill task_names \
+            pretrained pretrained_model_name do_lower_case learning_rate weight_decay_rate lr_decay num_train_epochs \
+            warmup_proportion distill teachers teacher_annealing distill_weight max_seq_length train_batch_size \
+            eval_batch_size predict_batch_size double_unordered task_weight_exponent dataset_multiples \
+            save_checkpoints_steps iterations_per_loop use_tfrecords_if_existing use_tpu num_tpu_cores tpu_name tpu_zone \
+            gcp_project";
+        for option in table.split_whitespace() {
+            assert!(names().contains(&option), "{option}");
+        }
+        assert_eq!(names().len(), table.split_whitespace().count() + 1, "and seed");
+    }
+
+    #[test]
+    fn text_that_is_no_json_says_how_it_should_look() {
+        for text in ["", "true}'", "nowhere.json"] {
+            assert!(problems(text)[0].contains("HPARAMS must be a JSON object like"), "{text}");
+        }
+        assert!(problems("{\"a\": 1")[0].starts_with("HPARAMS: not a JSON object: EOF"));
+    }
+}

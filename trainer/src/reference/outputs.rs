@@ -1,0 +1,123 @@
+//! `models/<model name>/`: what the reference leaves behind, made of the runs in the store.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use bam_crds::report::TaskResult;
+use bam_crds::store as layout;
+use bam_crds::{Digest, ExitReason, RunConfig, RunReport};
+use serde::{Deserialize, Serialize};
+
+use super::Options;
+use crate::data::targets::Targets;
+use crate::failure::Failure;
+use crate::pickle::{self, TrialScores};
+use crate::store::{RunFolder, Store, replace, write_json};
+use crate::task::{self, Metric, Split, Task};
+
+/// `run.json`: which runs a model name stands for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pointer {
+    /// Science hashes of the trials in order: folders below `runs`.
+    trials: Vec<Digest>,
+}
+
+/// Finished trials in order.
+pub(super) type Trials = [(RunConfig, RunReport)];
+
+/// The run behind the first trial of a model, for use as the teacher of `task`.
+pub(super) fn first_run(store: &Store, model: &str, task: &str) -> Result<Digest, Failure> {
+    let path = store.path(&format!("models/{model}/run.json"));
+    let bad = |reason, problem: String| Failure::new(reason, format!("teachers: {}: {problem}", path.display()));
+    let bytes = fs::read(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            let command = format!("bam-trainer {model} BAM_DIR '{{\"task_names\": [\"{task}\"]}}'");
+            bad(ExitReason::MissingInput, format!("the teacher of {task} is not trained yet; run `{command}` first"))
+        }
+        _ => Failure::store("read", &path, &error),
+    })?;
+    let pointer: Pointer =
+        serde_json::from_slice(&bytes).map_err(|error| bad(ExitReason::BadData, error.to_string()))?;
+    let first = pointer.trials.into_iter().next();
+    first.ok_or_else(|| bad(ExitReason::BadData, "it names no run; train the teacher again".to_owned()))
+}
+
+/// A model's folder.
+pub(super) struct ModelFolder {
+    path: PathBuf,
+}
+
+impl ModelFolder {
+    pub(super) fn create(store: &Store, model_name: &str) -> Result<Self, Failure> {
+        let path = store.path(&format!("models/{model_name}"));
+        for folder in ["outputs", "checkpoints"] {
+            let folder = path.join(folder);
+            fs::create_dir_all(&folder).map_err(|error| Failure::store("create", &folder, &error))?;
+        }
+        Ok(Self { path })
+    }
+
+    /// Writes the results of all finished trials, and the pickles of the last one.
+    pub(super) fn write(&self, store: &Store, options: &Options, trials: &Trials) -> Result<(), Failure> {
+        let pointer = Pointer { trials: trials.iter().map(|(config, _)| config.science_hash.clone()).collect() };
+        let results: Vec<&Vec<TaskResult>> = trials.iter().map(|(_, report)| &report.results).collect();
+        self.file("run.json", |path| write_json(path, &pointer))?;
+        self.file("results.json", |path| write_json(path, &results))?;
+        self.file("results.txt", |path| replace(path, results_text(trials).as_bytes()))?;
+        self.file("results.pkl", |path| replace(path, &pickle::results(&scores(trials))))?;
+        let trial = trials.len() as u32;
+        let (config, _) = trials.last().expect("a trial was finished");
+        let run = store.run(&config.science_hash);
+        for name in &options.task_names {
+            let Some(task) = task::find(name) else { continue };
+            if trial <= options.distill_outputs {
+                self.predictions(&run, &layout::targets(name), task, Split::Train, trial)?;
+            }
+            for split in task.test_splits().filter(|_| trial <= options.test_outputs) {
+                self.predictions(&run, &layout::predictions(name, split.name()), task, split, trial)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn predictions(&self, run: &RunFolder, from: &str, task: &Task, split: Split, trial: u32) -> Result<(), Failure> {
+        let path = run.path(from);
+        // A run that was whole already may have been trained without its test splits.
+        if !path.exists() && split != Split::Train {
+            eprintln!("warning: {}: this run was finished without predictions of {split}", path.display());
+            return Ok(());
+        }
+        let targets = Targets::read(&path)?;
+        let pickle = pickle::predictions(task, &targets.eids, &targets.logits);
+        let name = format!("outputs/{}_{}_predictions_{trial}.pkl", task.name, split.name());
+        self.file(&name, |path| replace(path, &pickle))
+    }
+
+    fn file(&self, name: &str, write: impl FnOnce(&std::path::Path) -> io::Result<()>) -> Result<(), Failure> {
+        let path = self.path.join(name);
+        write(&path).map_err(|error| Failure::store("write", &path, &error))
+    }
+}
+
+/// One line per trial and task: `rte: accuracy: 66.43 - loss: 0.62`.
+pub(super) fn results_text(trials: &Trials) -> String {
+    let line = |(task, metrics): &(String, Vec<(String, f64)>)| {
+        let metrics: Vec<String> = metrics.iter().map(|(name, value)| format!("{name}: {value:.2}")).collect();
+        format!("{task}: {}\n", metrics.join(" - "))
+    };
+    scores(trials).iter().flatten().map(line).collect()
+}
+
+fn scores(trials: &Trials) -> Vec<TrialScores> {
+    let of_task = |result: &TaskResult| (result.task.clone(), metrics(result));
+    trials.iter().map(|(_, report)| report.results.iter().map(of_task).collect()).collect()
+}
+
+/// The reference's metrics in its order. It has no F1, which stands in `results.json`.
+fn metrics(result: &TaskResult) -> Vec<(String, f64)> {
+    let known = task::find(&result.task).map(|task| task.metrics.clone()).unwrap_or_default();
+    let names = known.iter().filter(|metric| **metric != Metric::F1).map(|metric| metric.name()).chain(["loss"]);
+    names.map(|name| (name.to_owned(), result.metrics.get(name).copied().unwrap_or(f64::NAN))).collect()
+}

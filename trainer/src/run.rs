@@ -1,0 +1,244 @@
+//! One run, from its configuration to its manifest: check, train, evaluate, write targets, save, finish.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use bam_crds::report::{Stage, TaskResult};
+use bam_crds::store::{self as layout, CHECKPOINTS, MODEL, Machine, REPORT, RESULTS};
+use bam_crds::{ExitReason, Manifest, RunConfig, RunReport};
+use serde::Serialize;
+use serde_json::json;
+use tch::Device;
+
+use crate::data::micro::MicroBatchLimit;
+use crate::data::targets::Targets;
+use crate::data::tsv::row_hash;
+use crate::device;
+use crate::evaluate::{Predictor, score};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::model::Model;
+use crate::prepare::{Encoded, Prepared, prepare};
+use crate::report::Reporter;
+use crate::store::{Files, RunFolder, Store};
+use crate::task::{Kind, Task};
+use crate::train::{Trained, Trainer};
+
+/// Where and how a run is carried out.
+#[derive(Debug)]
+pub struct Machinery {
+    /// Where tensors live.
+    pub device: Device,
+    /// CPU threads.
+    pub threads: usize,
+    /// Hears of progress.
+    pub reporter: Reporter,
+    /// Says when to stop.
+    pub interrupt: Interrupt,
+}
+
+impl Machinery {
+    /// Chooses the device and sets the threads; `threads` absent: all that the process may use.
+    ///
+    /// # Errors
+    /// If the device that was asked for in `BAM_DEVICE` cannot be used, or signals cannot be caught.
+    pub fn new(threads: Option<u32>) -> Result<Self, Failure> {
+        let wanted = std::env::var("BAM_DEVICE").unwrap_or_default();
+        let chosen = wanted.parse().and_then(device::choose);
+        let chosen = chosen.map_err(|error| Failure::new(ExitReason::BadConfig, error.to_string()))?;
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.map_or_else(available, |threads| threads as usize);
+        device::set_threads(threads);
+        let interrupt = Interrupt::catch()
+            .map_err(|error| Failure::new(ExitReason::Internal, format!("cannot catch signals: {error}")))?;
+        Ok(Self { device: chosen.device, threads, reporter: Reporter::detect(), interrupt })
+    }
+
+    /// A CPU works best on pieces that stay in its cache; a GPU on large ones.
+    fn limit(&self, tokens: Option<u32>) -> MicroBatchLimit {
+        let default = if self.device.is_cuda() { 32_768 } else { 2_048 };
+        MicroBatchLimit { rows: usize::MAX, tokens: tokens.map_or(default, |tokens| tokens as usize) }
+    }
+}
+
+/// Trains a run, unless it is whole in the store already.
+///
+/// # Errors
+/// Everything that keeps it from being done, by exit reason.
+pub fn run(config: &RunConfig, attempt: &str, machinery: &Machinery) -> Result<RunReport, Failure> {
+    let begin = Instant::now();
+    let problems = config.problems();
+    if !problems.is_empty() {
+        return Err(Failure::new(ExitReason::BadConfig, problems.join("\n")));
+    }
+    let store = Store::open(&config.execution.store)?;
+    let folder = store.run(&config.science_hash);
+    if folder.whole()?.is_some() {
+        return report_of(&folder);
+    }
+    machinery.reporter.stage(Stage::Preparing, 0, 0);
+    let prepared = prepare(config, &store, machinery.threads)?;
+    let work = Work { config, attempt, machinery, prepared: &prepared, folder: &folder };
+    let trained = work.train()?;
+    let results = work.evaluate(&trained.model)?;
+    let mut files = work.write_targets(&trained.model)?;
+    files.append(&mut work.save(&trained.model, &results)?);
+    let report = RunReport {
+        science_hash: Some(config.science_hash.clone()),
+        total_steps: prepared.schedule.steps() as u64,
+        saved_steps: prepared.schedule.steps() as u64,
+        resumed_from: trained.resumed_from,
+        seconds: begin.elapsed().as_secs_f64(),
+        results,
+        ..RunReport::new(ExitReason::Completed, "")
+    };
+    files.insert(REPORT.to_owned(), folder.place(REPORT, &pretty(&report))?);
+    folder.finish(&work.manifest(files))?;
+    folder.clean();
+    Ok(report)
+}
+
+/// What the attempt that finished a run reported.
+fn report_of(folder: &RunFolder) -> Result<RunReport, Failure> {
+    let path = folder.path(REPORT);
+    let bytes = fs::read(&path).map_err(|error| Failure::store("read the report", &path, &error))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(ExitReason::BadData, format!("{}: not a report: {error}", path.display())))
+}
+
+struct Work<'a> {
+    config: &'a RunConfig,
+    attempt: &'a str,
+    machinery: &'a Machinery,
+    prepared: &'a Prepared,
+    folder: &'a RunFolder,
+}
+
+impl Work<'_> {
+    fn limit(&self) -> MicroBatchLimit {
+        self.machinery.limit(self.config.execution.micro_batch_tokens)
+    }
+
+    fn train(&self) -> Result<Trained, Failure> {
+        let trainer = Trainer {
+            config: self.config,
+            prepared: self.prepared,
+            device: self.machinery.device,
+            limit: self.limit(),
+            checkpoints: self.folder.path(CHECKPOINTS),
+            attempt: self.attempt,
+            reporter: &self.machinery.reporter,
+            interrupt: &self.machinery.interrupt,
+        };
+        trainer.train()
+    }
+
+    fn evaluate(&self, model: &Model) -> Result<Vec<TaskResult>, Failure> {
+        let rows = self.prepared.tasks.iter().map(|task| task.dev.rows.len()).sum();
+        let mut said = self.predict(model, Stage::Evaluating, rows);
+        let tasks = self.prepared.tasks.iter().enumerate();
+        tasks.map(|(head, task)| Ok(score(task, &said(head, &task.dev)?))).collect()
+    }
+
+    /// The targets of every task, and the predictions of its test splits.
+    fn write_targets(&self, model: &Model) -> Result<Files, Failure> {
+        let tests = self.prepared.tasks.iter().flat_map(|task| &task.tests).map(|(_, test)| test);
+        let all = self.prepared.tasks.iter().map(|task| &task.train).chain(tests);
+        let mut said = self.predict(model, Stage::WritingTargets, all.map(|encoded| encoded.rows.len()).sum());
+        let mut files = Files::new();
+        for (head, prepared) in self.prepared.tasks.iter().enumerate() {
+            let name = &prepared.task.name;
+            let tests = prepared.tests.iter().map(|(split, test)| (layout::predictions(name, split.name()), test));
+            for (file, encoded) in [(layout::targets(name), &prepared.train)].into_iter().chain(tests) {
+                let targets = targets(prepared.task, encoded, said(head, encoded)?);
+                let artifact = self.folder.place(&file, &targets.to_bytes())?;
+                files.insert(file, artifact);
+            }
+        }
+        Ok(files)
+    }
+
+    /// A function that predicts rows with one head, and counts them towards a stage of `total` rows.
+    fn predict<'a>(
+        &'a self,
+        model: &'a Model,
+        stage: Stage,
+        total: usize,
+    ) -> impl FnMut(usize, &Encoded) -> Result<Vec<f32>, Failure> + 'a {
+        let machinery = self.machinery;
+        let predictor =
+            Predictor { model, device: machinery.device, limit: self.limit(), interrupt: &machinery.interrupt };
+        machinery.reporter.stage(stage, 0, total as u64);
+        let mut done = 0;
+        move |head, encoded| {
+            predictor.logits(head, &encoded.features, &mut |rows| {
+                done += rows;
+                machinery.reporter.advance(done, rows, None);
+            })
+        }
+    }
+
+    /// Model, vocabulary, labels and results.
+    fn save(&self, model: &Model, results: &[TaskResult]) -> Result<Files, Failure> {
+        self.machinery.reporter.stage(Stage::Saving, 0, 0);
+        let mut files = Files::new();
+        let staging = self.folder.path(CHECKPOINTS).join(self.attempt).join(MODEL);
+        fs::create_dir_all(&staging).map_err(|error| Failure::store("create", &staging, &error))?;
+        for (name, _) in model.save(&staging)? {
+            let file = format!("{MODEL}/{name}");
+            let artifact = self.folder.place_with(&file, |path| fs::rename(staging.join(&name), path))?;
+            files.insert(file, artifact);
+        }
+        let vocabulary = format!("{MODEL}/vocab.txt");
+        let copied = |path: &Path| -> io::Result<()> { fs::copy(&self.prepared.pretrained.vocabulary, path).map(drop) };
+        files.insert(vocabulary.clone(), self.folder.place_with(&vocabulary, copied)?);
+        let heads = format!("{MODEL}/heads.json");
+        files.insert(heads.clone(), self.folder.place(&heads, &pretty(&self.heads()))?);
+        files.insert(RESULTS.to_owned(), self.folder.place(RESULTS, &pretty(&results))?);
+        Ok(files)
+    }
+
+    /// What each head's outputs mean: labels by name, in order.
+    fn heads(&self) -> serde_json::Value {
+        let head = |task: &Task| match &task.kind {
+            Kind::Classification { labels } => json!({ "task": task.name, "labels": labels }),
+            Kind::Regression { min, max } => json!({ "task": task.name, "min": min, "max": max }),
+        };
+        self.prepared.tasks.iter().map(|prepared| head(prepared.task)).collect()
+    }
+
+    fn manifest(&self, files: Files) -> Manifest {
+        Manifest {
+            science_hash: self.config.science_hash.clone(),
+            science: self.config.science.clone(),
+            files,
+            used_targets: self.prepared.used_targets.clone(),
+            machine: Machine {
+                device: if self.machinery.device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
+                threads: self.machinery.threads as u32,
+                instruction_set: device::instruction_set(),
+                micro_batch_tokens: self.limit().tokens as u32,
+                trainer: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            attempt: self.attempt.to_owned(),
+        }
+    }
+}
+
+fn targets(task: &Task, encoded: &Encoded, logits: Vec<f32>) -> Targets {
+    Targets {
+        task: task.name.clone(),
+        labels: task.labels().to_vec(),
+        eids: encoded.rows.iter().map(|row| row.eid).collect(),
+        row_hashes: encoded.rows.iter().map(row_hash).collect(),
+        logits,
+    }
+}
+
+fn pretty(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("artifacts are plain data");
+    text.push(b'\n');
+    text
+}

@@ -1,0 +1,282 @@
+//! The artifact store as a folder: what a run reads and writes, and the manifest that makes it whole.
+//!
+//! Nothing is ever overwritten. A file comes to its place complete (written beside it, synced, linked), the first one
+//! stays, and the manifest comes last: so two attempts that live at once waste time but corrupt nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bam_crds::store::{Artifact, MANIFEST};
+use bam_crds::{Digest, ExitReason, Manifest, store as layout};
+use sha2::{Digest as _, Sha256};
+
+use crate::failure::Failure;
+
+/// A folder with the layout of [`bam_crds::store`].
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store in `root`.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, Failure> {
+        let root = root.into();
+        match fs::metadata(&root) {
+            Ok(found) if found.is_dir() => Ok(Self { root }),
+            Ok(_) => {
+                Err(Failure::new(ExitReason::BadConfig, format!("{}: the store must be a folder", root.display())))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::new(
+                ExitReason::MissingInput,
+                format!(
+                    "{}: there is no such folder; create it, with glue_data and pretrained_models in it",
+                    root.display()
+                ),
+            )),
+            Err(error) => Err(Failure::store("open the store", &root, &error)),
+        }
+    }
+
+    /// A path in the store.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The folder of a run.
+    pub fn run(&self, science_hash: &Digest) -> RunFolder {
+        RunFolder { path: self.path(&layout::run(science_hash)), science_hash: science_hash.clone() }
+    }
+
+    /// Science hashes of all runs with a manifest, sorted.
+    ///
+    /// # Errors
+    /// If the folder of runs cannot be read.
+    pub fn complete_runs(&self) -> Result<Vec<Manifest>, Failure> {
+        let folder = self.path(layout::RUNS);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Failure::store("list the runs", &folder, &error)),
+        };
+        let mut hashes: Vec<Digest> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        hashes.sort();
+        Ok(hashes.iter().filter_map(|hash| self.run(hash).manifest().ok().flatten()).collect())
+    }
+}
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    science_hash: Digest,
+}
+
+impl RunFolder {
+    /// A path in the folder.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.path.join(relative)
+    }
+
+    /// The manifest, if there is one of this run. Its files are not looked at.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read, or is not a manifest of this run.
+    pub fn manifest(&self) -> Result<Option<Manifest>, Failure> {
+        let path = self.path(MANIFEST);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::store("read the manifest", &path, &error)),
+        };
+        match serde_json::from_slice::<Manifest>(&bytes) {
+            Ok(manifest) if manifest.is_of(&self.science_hash) => Ok(Some(manifest)),
+            Ok(_) => Err(self.not_a_manifest("it is the manifest of another run")),
+            Err(error) => Err(self.not_a_manifest(&error.to_string())),
+        }
+    }
+
+    fn not_a_manifest(&self, why: &str) -> Failure {
+        let path = self.path(MANIFEST);
+        Failure::new(ExitReason::BadData, format!("{}: not a manifest of this run: {why}", path.display()))
+    }
+
+    /// Every file of a manifest that is missing or not what the manifest says, as sentences.
+    ///
+    /// # Errors
+    /// If a file is there and cannot be read.
+    pub fn damage(&self, manifest: &Manifest) -> Result<Vec<String>, Failure> {
+        let mut damage = Vec::new();
+        for (name, artifact) in &manifest.files {
+            let path = self.path(name);
+            match artifact_of(&path) {
+                Ok(found) if found == *artifact => {}
+                Ok(_) => damage.push(format!("{}: its content is not what the manifest says", path.display())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    damage.push(format!("{}: the file is gone", path.display()));
+                }
+                Err(error) => return Err(Failure::store("read", &path, &error)),
+            }
+        }
+        Ok(damage)
+    }
+
+    /// The manifest, if this run is whole. A damaged one is set aside under another name, with a warning, so that the
+    /// run is trained again and nothing is lost.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub fn whole(&self) -> Result<Option<Manifest>, Failure> {
+        let damage = match self.manifest() {
+            Ok(None) => return Ok(None),
+            Ok(Some(manifest)) => {
+                let damage = self.damage(&manifest)?;
+                if damage.is_empty() {
+                    return Ok(Some(manifest));
+                }
+                damage
+            }
+            Err(failure) if failure.reason == ExitReason::BadData => vec![failure.message],
+            Err(failure) => return Err(failure),
+        };
+        let aside = self.set_aside()?;
+        for problem in damage {
+            eprintln!("warning: {problem}; the run was set aside as {} and is trained again", aside.display());
+        }
+        Ok(None)
+    }
+
+    fn set_aside(&self) -> Result<PathBuf, Failure> {
+        for number in 1.. {
+            let aside = self.path.with_extension(format!("damaged-{number}"));
+            if aside.exists() {
+                continue;
+            }
+            // The whole folder: a checkpoint of a damaged run is as suspect as its targets.
+            return match fs::rename(&self.path, &aside) {
+                Ok(()) => Ok(aside),
+                Err(error) => Err(Failure::store("set the damaged run aside", &self.path, &error)),
+            };
+        }
+        unreachable!("there is always a next number")
+    }
+
+    /// Writes an artifact and returns its entry for the manifest. If it is there already, by another attempt, that one
+    /// stays.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn place(&self, name: &str, bytes: &[u8]) -> Result<Artifact, Failure> {
+        self.place_with(name, |path| fs::write(path, bytes))
+    }
+
+    /// [`place`](Self::place) of a file that `write` makes at the path it is given.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn place_with(&self, name: &str, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<Artifact, Failure> {
+        let path = self.path(name);
+        let placed = place(&path, write).and_then(|()| artifact_of(&path));
+        placed.map_err(|error| Failure::store("write", &path, &error))
+    }
+
+    /// Writes the manifest, unless another attempt was first. From here on the run is done.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn finish(&self, manifest: &Manifest) -> Result<(), Failure> {
+        let mut bytes = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
+        bytes.push(b'\n');
+        self.place(MANIFEST, &bytes).map(|_| ())
+    }
+
+    /// Removes checkpoints, which a whole run does not need.
+    pub fn clean(&self) {
+        let checkpoints = self.path(layout::CHECKPOINTS);
+        if let Err(error) = fs::remove_dir_all(&checkpoints)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            eprintln!("warning: {}: cannot remove the checkpoints: {error}", checkpoints.display());
+        }
+    }
+}
+
+/// Digest and size of a file.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn artifact_of(path: &Path) -> io::Result<Artifact> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => {
+                hash.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+    Ok(Artifact { sha256: Digest::from_hash(hash.finalize().into()), bytes })
+}
+
+/// Brings a file to `path` complete or not at all; what is there stays.
+fn place(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let temporary = prepare(path, write)?;
+    let placed = match fs::hard_link(&temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Some network file systems have no hard links. A rename may replace another attempt's equal file, never tear it.
+        Err(_) => fs::rename(&temporary, path),
+        Ok(()) => Ok(()),
+    };
+    let _ = fs::remove_file(&temporary);
+    placed.and_then(|()| sync_folder(path))
+}
+
+/// Replaces a file so that a reader sees the old or the new one, whole.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = prepare(path, |path| fs::write(path, bytes))?;
+    fs::rename(&temporary, path)?;
+    sync_folder(path)
+}
+
+fn prepare(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<PathBuf> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+    let written = write(&temporary).and_then(|()| File::open(&temporary)?.sync_all());
+    if let Err(error) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    Ok(temporary)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The files of a manifest, as they are placed.
+pub type Files = BTreeMap<String, Artifact>;
+
+/// Writes a small file that nobody else writes (a report): best effort is not enough, so errors come back.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.write_all(b"\n")?;
+    replace(path, &bytes)
+}

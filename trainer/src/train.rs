@@ -1,0 +1,315 @@
+//! The optimizer steps of a run, from the newest checkpoint to the last step.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bam_crds::config::Distillation;
+use bam_crds::report::Stage;
+use bam_crds::{ExitReason, RunConfig};
+use serde_json::{Value, json};
+use tch::{Device, Tensor};
+
+use crate::checkpoint::{self, CheckpointError};
+use crate::data::batches::Example;
+use crate::data::micro::{MicroBatchLimit, cut};
+use crate::distill::{Teacher, classification_losses, lambda, regression_losses, weighted_sum};
+use crate::evaluate::gold;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::model::{self, Dropout, Head, HeadOutput, MicroBatch, Model};
+use crate::optim::{AdamWeightDecay, CLIP_NORM, Gradients, Outcome, Schedule, Settings};
+use crate::prepare::{Prepared, PreparedTask};
+use crate::report::Reporter;
+
+/// Checkpoints of an attempt that stay on disk: the newest, and one before it should that be damaged.
+const KEEP: usize = 2;
+/// A checkpoint may cost this share of the time…
+const SHARE: u32 = 50;
+/// … and comes no more often than this.
+const SELDOM: Duration = Duration::from_secs(20);
+
+/// A run on its way.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    /// What to learn.
+    pub config: &'a RunConfig,
+    /// Learned from.
+    pub prepared: &'a Prepared,
+    /// Where tensors live.
+    pub device: Device,
+    /// Size of micro-batches.
+    pub limit: MicroBatchLimit,
+    /// Folder with the checkpoints of all attempts.
+    pub checkpoints: PathBuf,
+    /// Name of this attempt: its folder in there.
+    pub attempt: &'a str,
+    /// Hears of progress.
+    pub reporter: &'a Reporter,
+    /// Looked at between steps.
+    pub interrupt: &'a Interrupt,
+}
+
+/// A trained model.
+#[derive(Debug)]
+pub struct Trained {
+    /// The model after the last step.
+    pub model: Model,
+    /// The step at which this attempt began.
+    pub resumed_from: u64,
+}
+
+struct State {
+    model: Model,
+    optimizer: AdamWeightDecay,
+    step: u64,
+    saved: u64,
+}
+
+impl Trainer<'_> {
+    /// Trains to the last step.
+    ///
+    /// # Errors
+    /// `Checkpointed` after a signal, `Diverged` if a gradient is not finite, `StoreUnavailable`, or bad weights.
+    pub fn train(&self) -> Result<Trained, Failure> {
+        let mut state = self.resume()?;
+        let resumed_from = state.step;
+        let total = self.prepared.schedule.steps() as u64;
+        let rates = self.rates();
+        let mut cadence = Cadence::new(self.config.execution.save_checkpoints_steps);
+        self.reporter.stage(Stage::Training, state.step, total);
+        while state.step < total {
+            if self.interrupt.is_set() {
+                self.save(&mut state)?;
+                return Err(self.stopped(state.step, total));
+            }
+            let rate = rates.at(state.step);
+            let loss = self.step(&mut state, rate)?;
+            state.step += 1;
+            let rows = self.config.science.hyperparameters.train_batch_size;
+            self.reporter.advance(state.step, rows.into(), Some(loss));
+            if cadence.is_due(state.step) || state.step == total {
+                cadence.measure(|| self.save(&mut state))?;
+            }
+        }
+        Ok(Trained { model: state.model, resumed_from })
+    }
+
+    fn rates(&self) -> Schedule {
+        let options = &self.config.science.hyperparameters;
+        let total = self.prepared.schedule.steps() as u64;
+        Schedule::new(total, options.warmup_proportion, options.learning_rate)
+    }
+
+    fn stopped(&self, step: u64, total: u64) -> Failure {
+        let message = format!("stopped by a signal after step {step} of {total}, which is saved; start again to go on");
+        Failure::new(ExitReason::Checkpointed, message)
+    }
+
+    /// The state of the newest checkpoint that was trained on the same targets, or a fresh one.
+    fn resume(&self) -> Result<State, Failure> {
+        let mut state = self.fresh()?;
+        let search = checkpoint::latest_valid(&self.checkpoints)?;
+        for warning in &search.warnings {
+            self.reporter.note(&format!("warning: {warning}"));
+        }
+        let Some(found) = search.found else { return Ok(state) };
+        let meta = found.restore(&mut state.model, &mut state.optimizer)?;
+        if meta == self.meta() {
+            state.step = found.step;
+            state.saved = found.step;
+            return Ok(state);
+        }
+        self.reporter.note("warning: the teachers' targets are not those of the checkpoint: starting at step 0");
+        let gone = std::fs::remove_dir_all(&self.checkpoints);
+        gone.map_err(|error| Failure::store("remove outdated checkpoints", &self.checkpoints, &error))?;
+        self.fresh()
+    }
+
+    fn fresh(&self) -> Result<State, Failure> {
+        let options = &self.config.science.hyperparameters;
+        let heads = heads(self.prepared);
+        let pretrained = &self.prepared.pretrained;
+        let seed = self.config.science.seed.into();
+        let mut model = Model::random(pretrained.config.clone(), heads, seed, self.device);
+        if let Some(weights) = &pretrained.weights {
+            for warning in model.load_encoder(weights, self.prepared.vocabulary)?.warnings {
+                self.reporter.note(&format!("warning: {warning}"));
+            }
+        }
+        let settings = Settings {
+            weight_decay_rate: options.weight_decay_rate,
+            lr_decay: options.lr_decay,
+            layers: self.prepared.layers,
+            clip_norm: CLIP_NORM,
+        };
+        let optimizer = AdamWeightDecay::new(model.parameters(), settings);
+        Ok(State { model, optimizer, step: 0, saved: 0 })
+    }
+
+    /// What a checkpoint must have been trained on to be of use.
+    fn meta(&self) -> Value {
+        json!({ "scienceHash": self.config.science_hash, "usedTargets": self.prepared.used_targets })
+    }
+
+    fn save(&self, state: &mut State) -> Result<(), Failure> {
+        let folder = self.checkpoints.join(self.attempt);
+        if state.saved < state.step {
+            checkpoint::save(&folder, state.step, &state.model, &state.optimizer, &self.meta())?;
+            state.saved = state.step;
+            checkpoint::prune(&folder, KEEP)?;
+        }
+        Ok(())
+    }
+
+    /// One optimizer step. Returns the weighted sum of the losses of its rows.
+    fn step(&self, state: &mut State, learning_rate: f64) -> Result<f64, Failure> {
+        let examples: Vec<Example> = self.prepared.schedule.step(state.step as usize).collect();
+        let step = Step {
+            tasks: &self.prepared.tasks,
+            examples: &examples,
+            lambda: self.lambda(state.step),
+            dropout: Dropout::of_step(self.config.science.seed.into(), state.step, self.device),
+            device: self.device,
+        };
+        let mut gradients = Gradients::new(state.model.parameters().len());
+        let mut loss = 0.0;
+        for rows in cut(&step.lengths(), self.limit) {
+            let part = step.loss(&state.model, &rows);
+            gradients.add(&part, state.model.parameters());
+            loss += part.double_value(&[]);
+        }
+        match state.optimizer.step(state.model.parameters_mut(), gradients, learning_rate) {
+            Outcome::Stepped { .. } => Ok(loss),
+            Outcome::NonFinite => Err(self.diverged(state.step, loss, &examples)),
+        }
+    }
+
+    fn lambda(&self, step: u64) -> f64 {
+        let Distillation { annealing, weight } = self.config.science.distillation;
+        lambda(step, self.prepared.schedule.steps() as u64, annealing, weight)
+    }
+
+    fn diverged(&self, step: u64, loss: f64, examples: &[Example]) -> Failure {
+        let row = |example: &Example| match example {
+            Example::Row { task, row } => {
+                let task = &self.prepared.tasks[usize::from(*task)];
+                Some(format!("{}/{}", task.task.name, task.train.rows[*row as usize].eid))
+            }
+            Example::Padding => None,
+        };
+        let rows: Vec<String> = examples.iter().filter_map(row).collect();
+        let message = format!(
+            "a gradient of step {step} is not finite (loss {loss}); the weights before it are saved in the checkpoints. Try a \
+             lower learningRate. Rows of the step (task/eid): {}",
+            rows.join(" ")
+        );
+        Failure::new(ExitReason::Diverged, message)
+    }
+}
+
+/// One head per task, in the order of the tasks.
+pub(crate) fn heads(prepared: &Prepared) -> Vec<Head> {
+    let head = |task: &PreparedTask| Head { task: task.task.name.clone(), outputs: task.task.outputs() as i64 };
+    prepared.tasks.iter().map(head).collect()
+}
+
+/// The rows of one optimizer step.
+struct Step<'a> {
+    tasks: &'a [PreparedTask],
+    examples: &'a [Example],
+    lambda: f64,
+    dropout: Dropout,
+    device: Device,
+}
+
+impl Step<'_> {
+    fn at(&self, position: usize) -> Option<(usize, usize)> {
+        match self.examples[position] {
+            Example::Row { task, row } => Some((usize::from(task), row as usize)),
+            Example::Padding => None,
+        }
+    }
+
+    /// Word pieces of each example; none for padding, which contributes nothing.
+    fn lengths(&self) -> Vec<Option<usize>> {
+        let length = |position| self.at(position).map(|(task, row)| self.tasks[task].train.features[row].ids.len());
+        (0..self.examples.len()).map(length).collect()
+    }
+
+    /// Weighted sum of the losses of the rows at these positions: a scalar.
+    fn loss(&self, model: &Model, positions: &[usize]) -> Tensor {
+        let places: Vec<(usize, usize)> = positions.iter().filter_map(|&position| self.at(position)).collect();
+        let row = |(&position, &(task, row)): (&usize, &(usize, usize))| {
+            let features = &self.tasks[task].train.features[row];
+            // Dropout is keyed by the position in the step, which no cut into micro-batches changes.
+            model::Row { number: position as u64, input_ids: &features.ids, second: features.second.into() }
+        };
+        let rows: Vec<_> = positions.iter().zip(&places).map(row).collect();
+        let batch = MicroBatch::pad(&rows, self.device);
+        let head_of_row: Vec<usize> = places.iter().map(|(task, _)| *task).collect();
+        let losses = model.forward(&batch, &head_of_row, &self.dropout).into_iter().map(|said| {
+            let rows: Vec<usize> = said.positions.iter().map(|&position| places[position].1).collect();
+            self.task_loss(&said, &rows)
+        });
+        losses.reduce(|sum, loss| sum + loss).expect("a micro-batch has rows")
+    }
+
+    /// Weighted sum of the losses of one task's rows.
+    fn task_loss(&self, said: &HeadOutput, rows: &[usize]) -> Tensor {
+        let prepared = &self.tasks[said.head];
+        let task = prepared.task;
+        let gold = gold(task, &rows.iter().map(|&row| &prepared.train.rows[row]).collect::<Vec<_>>(), self.device);
+        let targets = prepared.targets.as_ref().map(|targets| self.targets(targets, rows, task.outputs()));
+        let losses = if task.is_regression() {
+            let targets = targets.map(|targets| targets.view([-1]));
+            let teacher = targets.as_ref().map(|predictions| Teacher { predictions, lambda: self.lambda });
+            regression_losses(&said.logits.view([-1]), &gold, teacher)
+        } else {
+            let teacher = targets.as_ref().map(|predictions| Teacher { predictions, lambda: self.lambda });
+            classification_losses(&said.logits, &gold, teacher)
+        };
+        weighted_sum(&losses, prepared.weight)
+    }
+
+    /// f32 [rows, outputs].
+    fn targets(&self, targets: &[f32], rows: &[usize], outputs: usize) -> Tensor {
+        let chosen: Vec<f32> = rows.iter().flat_map(|row| &targets[row * outputs..][..outputs]).copied().collect();
+        Tensor::from_slice(&chosen).view([-1, outputs as i64]).to_device(self.device)
+    }
+}
+
+/// When a checkpoint is due: often enough that little is lost, seldom enough that it costs little.
+struct Cadence {
+    every: Option<u64>,
+    last: Instant,
+    cost: Duration,
+}
+
+impl Cadence {
+    fn new(every: Option<u32>) -> Self {
+        Self { every: every.map(u64::from), last: Instant::now(), cost: Duration::ZERO }
+    }
+
+    fn is_due(&self, step: u64) -> bool {
+        let by_step = self.every.is_some_and(|every| step.is_multiple_of(every));
+        by_step || self.last.elapsed() >= SELDOM.max(self.cost * SHARE)
+    }
+
+    fn measure<T>(&mut self, save: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let result = save();
+        self.last = Instant::now();
+        self.cost = self.last - begin;
+        result
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        let reason = match error {
+            CheckpointError::Mismatch { .. } => ExitReason::BadData,
+            _ => ExitReason::StoreUnavailable,
+        };
+        Self::new(reason, error.to_string())
+    }
+}

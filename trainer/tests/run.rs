@@ -1,0 +1,293 @@
+//! A run on real libtorch, from the command line: what it writes, and what happens when it is stopped or lied to.
+
+mod common;
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bam_crds::{Digest, ExitReason};
+use common::Fixture;
+
+const SHORT: &str = r#"{"maxSeqLength": 32, "trainBatchSize": 8, "numTrainEpochs": "2", "learningRate": "1e-3"}"#;
+
+#[test]
+fn a_finished_run_has_a_manifest_that_names_every_artifact() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
+    let report = fixture.train(&config, "first");
+    assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+    let scored: Vec<_> = report.results.iter().map(|result| (result.task.as_str(), result.rows)).collect();
+    assert_eq!(scored, [("rte", 20), ("mrpc", 20)]);
+    assert!(report.results.iter().all(|result| result.metrics.contains_key("accuracy") && result.majority.is_some()));
+
+    let names: Vec<String> = fixture.artifacts(&config).into_iter().map(|(name, _)| name).collect();
+    let expected = [
+        "model/config.json",
+        "model/heads.json",
+        "model/model.safetensors",
+        "model/vocab.txt",
+        "results.json",
+        "targets/mrpc.safetensors",
+        "targets/rte.safetensors",
+    ];
+    assert_eq!(names, expected);
+    assert!(!fixture.run_folder(&config).join("checkpoints").exists(), "a whole run needs no checkpoints");
+}
+
+#[test]
+fn the_same_configuration_gives_the_same_bytes() {
+    let (one, other) = (Fixture::new(), Fixture::new());
+    let [one, other] = [one, other].map(|fixture| {
+        let config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
+        fixture.train(&config, "first");
+        fixture.artifacts(&config)
+    });
+    assert!(one == other, "weights, targets or results differ");
+}
+
+#[test]
+fn a_run_that_is_whole_is_not_trained_again() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte"], SHORT, &[]);
+    let first = fixture.train(&config, "first");
+    assert_eq!(fixture.train(&config, "second"), first);
+    assert!(!fixture.run_folder(&config).join("checkpoints").exists());
+}
+
+/// Starts a run that checkpoints at every step, stops it by `stop` after some time, and starts it again until it is done.
+fn interrupted(fixture: &Fixture, delay: Duration, stop: i32) -> (Vec<(String, Vec<u8>)>, Vec<u64>) {
+    let mut config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
+    config.execution.save_checkpoints_steps = Some(1);
+    let mut resumed = Vec::new();
+    for attempt in 0.. {
+        let (mut command, report) = fixture.train_command(&config, &format!("attempt-{attempt}"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        if attempt < 3 {
+            let deadline = Instant::now() + delay * (attempt + 1);
+            while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // SAFETY: a signal to a child of ours that was not waited for, so its pid is still its own.
+            unsafe { libc::kill(child.id() as libc::pid_t, stop) };
+        }
+        let status = child.wait().unwrap();
+        if let Ok(report) = fs::read(&report) {
+            let report: bam_crds::RunReport = serde_json::from_slice(&report).unwrap();
+            resumed.push(report.resumed_from);
+        }
+        match status.code() {
+            Some(0) => break,
+            Some(81) => assert_eq!(stop, libc::SIGTERM),
+            // Killed, or told to stop before it listened.
+            None => {}
+            other => panic!("attempt {attempt} ended with {other:?}"),
+        }
+    }
+    (fixture.artifacts(&config), resumed)
+}
+
+#[test]
+fn killed_at_any_moment_it_ends_with_the_bytes_of_a_run_that_was_never_touched() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
+    fixture.train(&config, "undisturbed");
+    let expected = fixture.artifacts(&config);
+    for (delay, signal) in [
+        (60, libc::SIGKILL),
+        (150, libc::SIGKILL),
+        (230, libc::SIGKILL),
+        (310, libc::SIGKILL),
+        (90, libc::SIGTERM),
+        (200, libc::SIGTERM),
+    ] {
+        let fixture = Fixture::new();
+        let (artifacts, resumed) = interrupted(&fixture, Duration::from_millis(delay), signal);
+        assert!(artifacts == expected, "stopped by {signal} every {delay} ms, resumed from {resumed:?}: bytes differ");
+    }
+}
+
+#[test]
+fn cutting_a_step_into_smaller_micro_batches_changes_nothing_but_rounding() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
+    let whole = fixture.train(&config, "whole");
+    let other = Fixture::new();
+    let mut config = other.config(&["rte", "mrpc"], SHORT, &[]);
+    config.execution.micro_batch_tokens = Some(40);
+    let cut = other.train(&config, "cut");
+    for (whole, cut) in whole.results.iter().zip(&cut.results) {
+        let difference = whole.metrics["loss"] - cut.metrics["loss"];
+        assert!(difference.abs() < 1e-4, "{}: dev loss differs by {difference}", whole.task);
+    }
+}
+
+/// Teachers of both tasks, and the configuration of their student.
+fn teachers_and_student(fixture: &Fixture) -> (Vec<bam_crds::RunConfig>, bam_crds::RunConfig) {
+    let teachers: Vec<_> = ["rte", "mrpc"].map(|task| fixture.config(&[task], SHORT, &[])).into();
+    for (number, teacher) in teachers.iter().enumerate() {
+        assert_eq!(fixture.train(teacher, &format!("teacher-{number}")).reason, ExitReason::Completed);
+    }
+    let hashes: Vec<&Digest> = teachers.iter().map(|teacher| &teacher.science_hash).collect();
+    let student = fixture.config(&["rte", "mrpc"], SHORT, &hashes);
+    (teachers, student)
+}
+
+#[test]
+fn a_student_learns_from_its_teachers_and_says_which_targets_it_used() {
+    let fixture = Fixture::new();
+    let (teachers, student) = teachers_and_student(&fixture);
+    let report = fixture.train(&student, "student");
+    assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+    let manifest = fs::read(fixture.run_folder(&student).join("manifest.json")).unwrap();
+    let manifest: bam_crds::Manifest = serde_json::from_slice(&manifest).unwrap();
+    let mut expected: Vec<_> = teachers
+        .iter()
+        .zip(["rte", "mrpc"])
+        .map(|(teacher, task)| format!("{}/{task}", teacher.science_hash))
+        .collect();
+    expected.sort();
+    assert_eq!(manifest.used_targets.keys().cloned().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_missing_teacher_is_named_before_the_first_step() {
+    let fixture = Fixture::new();
+    let absent = Digest::of_bytes(b"absent");
+    let student = fixture.config(&["rte"], SHORT, &[&absent]);
+    let report = fixture.train(&student, "student");
+    assert_eq!(report.reason, ExitReason::MissingInput);
+    assert_eq!(report.missing, [absent]);
+    assert!(report.message.ends_with("manifest.json: the teacher of rte is not in the store; train it first"));
+}
+
+#[test]
+fn targets_that_changed_are_not_used_and_training_the_teacher_again_mends_them() {
+    let fixture = Fixture::new();
+    let (teachers, student) = teachers_and_student(&fixture);
+    let targets = fixture.run_folder(&teachers[0]).join("targets/rte.safetensors");
+    let good = fs::read(&targets).unwrap();
+    let mut flipped = good.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    fs::write(&targets, &flipped).unwrap();
+
+    let report = fixture.train(&student, "student");
+    assert_eq!(report.reason, ExitReason::BadData, "{}", report.message);
+    assert_eq!(report.changed, [teachers[0].science_hash.clone()]);
+
+    let again = fixture.train(&teachers[0], "again");
+    assert_eq!(again.reason, ExitReason::Completed);
+    assert!(fs::read(&targets).unwrap() == good, "trained again to the same bytes");
+    let aside = fixture.run_folder(&teachers[0]).with_extension("damaged-1");
+    assert!(fs::read(aside.join("targets/rte.safetensors")).unwrap() == flipped, "what was there is kept");
+    assert_eq!(fixture.train(&student, "student-2").reason, ExitReason::Completed);
+}
+
+#[test]
+fn a_teacher_without_the_swapped_rows_is_refused_with_the_option_that_is_to_blame() {
+    let fixture = Fixture::new();
+    let narrow = r#"{"maxSeqLength": 32, "trainBatchSize": 8, "numTrainEpochs": 1, "doubleUnordered": false}"#;
+    let teacher = fixture.config(&["mrpc"], narrow, &[]);
+    fixture.train(&teacher, "teacher");
+    let student = fixture.config(&["mrpc"], SHORT, &[&teacher.science_hash]);
+    let report = fixture.train(&student, "student");
+    assert_eq!(report.reason, ExitReason::BadData);
+    let said = "no targets for the 50 swapped copies of mrpc (eids 50 to 99): it was trained with double_unordered=false";
+    assert!(report.message.contains(said), "{}", report.message);
+    assert_eq!(report.changed, [], "training it again would not help");
+}
+
+#[test]
+fn a_teacher_that_saw_another_text_is_refused_with_the_file_the_row_and_the_id() {
+    let fixture = Fixture::new();
+    let teacher = fixture.config(&["rte"], SHORT, &[]);
+    fixture.train(&teacher, "teacher");
+    let path = fixture.path("glue_data/rte/train.tsv");
+    let text = fs::read_to_string(&path).unwrap();
+    let lines = text.lines().enumerate().map(|(number, line)| match number {
+        4 => line.replace("the", "a") + "\n",
+        _ => line.to_owned() + "\n",
+    });
+    fs::write(&path, lines.collect::<String>()).unwrap();
+    let student = fixture.config(&["rte"], SHORT, &[&teacher.science_hash]);
+    let report = fixture.train(&student, "student");
+    assert_eq!(report.reason, ExitReason::BadData);
+    assert!(report.message.contains("rte/train.tsv:5 (eid 3)"), "{}", report.message);
+}
+
+#[test]
+fn every_fault_of_the_inputs_is_said_at_once() {
+    let fixture = Fixture::new();
+    let append = |path: &str, line: &str| {
+        let path = fixture.path(path);
+        let text = fs::read_to_string(&path).unwrap() + line;
+        fs::write(path, text).unwrap();
+    };
+    append("glue_data/rte/train.tsv", "60\tthe man\tthe dog\tmaybe\n");
+    append("glue_data/mrpc/train.tsv", "1\t2\t3\n");
+    fs::remove_file(fixture.path("glue_data/mrpc/dev.tsv")).unwrap();
+    append("pretrained_models/tiny/vocab.txt", "one\nmore\n");
+    let report = fixture.inputs(&["rte", "mrpc", "mnly"]);
+    assert_eq!(report.reason, ExitReason::BadConfig, "an unknown task is the gravest of them");
+    for part in [
+        "glue_data/rte/train.tsv:62",
+        "\"maybe\"",
+        "glue_data/mrpc/train.tsv:52",
+        "glue_data/mrpc/dev.tsv",
+        "the vocabulary has 32 word pieces, but the model embeds 30",
+        "did you mean mnli?",
+    ] {
+        assert!(report.message.contains(part), "{part:?} is not in:\n{}", report.message);
+    }
+}
+
+#[test]
+fn data_that_changed_after_the_check_are_refused() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte"], SHORT, &[]);
+    let path = fixture.path("glue_data/rte/dev.tsv");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("london", "paris")).unwrap();
+    let report = fixture.train(&config, "first");
+    assert_eq!(report.reason, ExitReason::BadData);
+    assert!(report.message.contains("dev.tsv: the file changed since the inputs were checked"), "{}", report.message);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
+    let fixture = Fixture::new();
+    let mut config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
+    fixture.train(&config, "undisturbed");
+    let expected = fixture.artifacts(&config);
+
+    let fixture = Fixture::new();
+    config.execution = fixture.execution();
+    config.execution.save_checkpoints_steps = Some(1);
+    let (mut command, _) = fixture.train_command(&config, "first");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoints = fixture.run_folder(&config).join("checkpoints/first");
+    let newest = loop {
+        let files = fs::read_dir(&checkpoints).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut sealed: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "json")).collect();
+        sealed.sort();
+        if sealed.len() >= 2 {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            break sealed.pop().unwrap().with_extension("safetensors");
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended before there were two checkpoints");
+    };
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&newest, bytes).unwrap();
+
+    let (mut command, report) = fixture.train_command(&config, "second");
+    let output = command.output().unwrap();
+    let said = common::text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("is skipped: its content has changed"), "{said}");
+    let report: bam_crds::RunReport = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert!(report.resumed_from > 0, "the one before it was used");
+    assert!(fixture.artifacts(&config) == expected, "bytes differ");
+}
