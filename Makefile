@@ -1,0 +1,47 @@
+# Two commands to know: `make demo` shows what this does, `make test` says whether it works.
+
+# Where `make demo` reads and writes. Yours may hold your own glue_data; the default gets made-up data.
+BAM_DIR ?= target/demo
+MODEL := pretrained_models/all-MiniLM-L6-v2
+
+# Where rustup puts cargo, also before the shell has read its profile again.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test parity gen fmt lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the build needs (Debian packages, libtorch); quick when it is there
+	@scripts/setup.sh
+
+build: setup ## build the release binaries
+	cargo build --release --workspace
+
+demo: build ## train two teachers and their student (BAM_DIR=folder for your own data)
+ifeq ($(BAM_DIR),target/demo)
+	@scripts/weights.sh "$(BAM_DIR)"
+	@scripts/demo_data.py "$(BAM_DIR)"
+else
+	@test -e "$(BAM_DIR)/$(MODEL)" || scripts/weights.sh "$(BAM_DIR)"
+endif
+	target/release/bam run -f examples/rte-mrpc-bam.yaml --bam-dir "$(BAM_DIR)"
+
+test: ## everything that must hold before a commit: format, lints, all tests
+	@scripts/test.sh
+
+parity: setup ## compare the trainer with reference implementations in Python (large download)
+	bash tests/parity/run.sh
+
+gen: ## write crds/*.yaml again from the types
+	cargo run -q -p bam-crds --features kube --bin crdgen
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: setup ## clippy, warnings are errors
+	cargo clippy --workspace --all-targets -- -D warnings
+
+clean: ## remove target/ (the cache of downloads stays)
+	cargo clean
