@@ -15,6 +15,8 @@ use crate::report::TaskResult;
 use crate::run::{Role, RunPhase, RunProgress};
 
 /// Fine-tunes one BERT on several tasks at once, and lets single-task teachers help it.
+// Clippy takes several print columns for one attribute written twice.
+#[allow(clippy::duplicated_attributes)]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "bam.dev",

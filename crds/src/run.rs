@@ -11,6 +11,8 @@ use crate::identity::is_default;
 use crate::report::{ExitReason, RunReport, Stage};
 
 /// One training of one model, tried until it is done.
+// Clippy takes several print columns for one attribute written twice.
+#[allow(clippy::duplicated_attributes)]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "bam.dev",

@@ -71,7 +71,8 @@ fn keys_are_sorted_at_every_depth() {
 
 #[test]
 fn everything_that_decides_what_is_learned_is_in_the_hash() {
-    let changes: &[(&str, fn(&mut Science))] = &[
+    type Change = fn(&mut Science);
+    let changes: &[(&str, Change)] = &[
         ("seed", |s| s.seed = 2),
         ("weights", |s| s.model.weights = None),
         ("vocabulary", |s| s.model.vocabulary = digest("other")),

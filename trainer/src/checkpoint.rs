@@ -242,3 +242,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 fn folder_error(path: &Path, source: io::Error) -> CheckpointError {
     CheckpointError::Folder { path: path.display().to_string(), source }
 }
+
+#[cfg(test)]
+#[path = "checkpoint_tests.rs"]
+mod tests;

@@ -54,3 +54,48 @@ fn fill(shape: &[i64], mut next: impl FnMut() -> f64) -> Tensor {
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| next() as f32).collect();
     Tensor::from_slice(&values).view(shape)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(tasks: &[(&str, i64)], seed: u64) -> Model {
+        let config = serde_json::from_str(r#"{"vocab_size": 200, "hidden_size": 24, "num_hidden_layers": 2}"#).unwrap();
+        let heads = tasks.iter().map(|&(task, outputs)| Head { task: task.into(), outputs }).collect();
+        Model::random(config, heads, seed, Device::Cpu)
+    }
+
+    fn value<'a>(model: &'a Model, name: &str) -> &'a Tensor {
+        &model.parameters().iter().find(|parameter| parameter.name == name).unwrap().value
+    }
+
+    #[test]
+    fn the_list_is_embeddings_layers_pooler_heads() {
+        let model = model(&[("rte", 2), ("sts", 1)], 1);
+        let names: Vec<&str> = model.parameters().iter().map(|parameter| parameter.name.as_str()).collect();
+        assert_eq!(names.len(), 5 + 2 * 16 + 2 + 2 * 2);
+        assert_eq!(names[0], "embeddings.word_embeddings.weight");
+        assert_eq!(names[5], "encoder.layer.0.attention.self.query.weight");
+        assert_eq!(names[36], "encoder.layer.1.output.LayerNorm.bias");
+        let heads = ["heads.rte.weight", "heads.rte.bias", "heads.sts.weight", "heads.sts.bias"];
+        assert_eq!(names[37..], [&["pooler.dense.weight", "pooler.dense.bias"][..], &heads[..]].concat());
+        assert!(model.parameters().iter().all(|parameter| parameter.value.requires_grad()));
+    }
+
+    #[test]
+    fn a_head_starts_within_glorots_limit_and_with_a_bias_of_zero() {
+        let model = model(&[("rte", 2)], 1);
+        let kernel = value(&model, "heads.rte.weight").abs().max().double_value(&[]);
+        let limit = (6.0f64 / 26.0).sqrt();
+        assert!(kernel <= limit && kernel > 0.8 * limit, "{kernel}, limit {limit}");
+        assert_eq!(value(&model, "heads.rte.bias").abs().max().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn a_head_starts_alike_whatever_the_other_tasks_are_and_otherwise_with_another_seed() {
+        let name = "heads.rte.weight";
+        let alone = model(&[("rte", 2)], 1);
+        assert_eq!(value(&alone, name), value(&model(&[("cola", 2), ("rte", 2)], 1), name));
+        assert_ne!(value(&alone, name), value(&model(&[("rte", 2)], 2), name));
+    }
+}

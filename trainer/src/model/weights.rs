@@ -232,3 +232,7 @@ fn modern_name(stored: &str) -> String {
 fn mismatch(path: &Path, problems: Vec<String>) -> WeightsError {
     WeightsError::Mismatch { path: path.display().to_string(), problems }
 }
+
+#[cfg(test)]
+#[path = "weights_tests.rs"]
+mod tests;

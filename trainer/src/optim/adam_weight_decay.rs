@@ -122,3 +122,55 @@ fn global_norm(gradients: &[Option<Tensor>]) -> f64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A head's kernel of one number, under an optimizer that does not clip.
+    fn one_number(weight_decay_rate: f64) -> ([Parameter; 1], AdamWeightDecay) {
+        let parameters = [Parameter::new("heads.rte.weight", Tensor::from_slice(&[1.0f32]))];
+        let settings = Settings { weight_decay_rate, lr_decay: 0.9, layers: 12, clip_norm: f64::INFINITY };
+        let optimizer = AdamWeightDecay::new(&parameters, settings);
+        (parameters, optimizer)
+    }
+
+    fn gradient(value: f32) -> Gradients {
+        Gradients::from_tensors(vec![Some(Tensor::from_slice(&[value]))])
+    }
+
+    #[test]
+    fn three_steps_of_one_number_go_where_the_reference_goes() {
+        let table = [(0.0, [0.683792233, 0.570616270, 0.468706940]), (0.01, [0.682792233, 0.568933478, 0.466455214])];
+        for (weight_decay_rate, expected) in table {
+            let (mut parameters, mut optimizer) = one_number(weight_decay_rate);
+            for (value, expected) in [0.5, -0.25, 0.0].into_iter().zip(expected) {
+                optimizer.step(&mut parameters, gradient(value), 0.1);
+                let got = parameters[0].value.double_value(&[0]);
+                assert!((got - expected).abs() < 1e-7, "{got} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_without_a_row_in_the_batch_still_moves_and_its_moments_decay() {
+        let (mut parameters, mut optimizer) = one_number(0.01);
+        optimizer.step(&mut parameters, gradient(0.5), 0.1);
+        let before = parameters[0].value.double_value(&[0]);
+        let outcome = optimizer.step(&mut parameters, Gradients::new(1), 0.1);
+        assert_eq!(outcome, Outcome::Stepped { norm: 0.0 });
+        assert!(parameters[0].value.double_value(&[0]) < before);
+        assert!((optimizer.moments().0[0].double_value(&[0]) - 0.9 * 0.05).abs() < 1e-8);
+    }
+
+    #[test]
+    fn a_long_gradient_is_cut_to_norm_one_and_a_short_one_is_left_alone() {
+        for (given, moment) in [(30.0, 0.1), (1.0, 0.1), (0.25, 0.025)] {
+            let (mut parameters, _) = one_number(0.0);
+            let settings = Settings { weight_decay_rate: 0.0, lr_decay: 0.9, layers: 12, clip_norm: CLIP_NORM };
+            let mut optimizer = AdamWeightDecay::new(&parameters, settings);
+            assert_eq!(optimizer.step(&mut parameters, gradient(given), 0.0), Outcome::Stepped { norm: given.into() });
+            assert!((optimizer.moments().0[0].double_value(&[0]) - moment).abs() < 1e-8);
+        }
+    }
+}

@@ -214,3 +214,73 @@ fn squares(values: &[f32]) -> f64 {
     let rest = rest.iter().map(|&value| f64::from(value) * f64::from(value));
     lanes.iter().copied().chain(rest).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn random(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, CPU)
+    }
+
+    /// Value, first and second moment after a step by either way.
+    fn both_ways(start: &[Tensor; 3], gradient: Option<&Tensor>) -> [[Tensor; 3]; 2] {
+        let ways: [fn(Update<'_>); 2] = [|update| apply(vec![update]), apply_on_device];
+        ways.map(|way| {
+            let [mut value, mut first, mut second] = start.each_ref().map(Tensor::copy);
+            let coefficients = Coefficients::new(0.3, 0.02, 0.01);
+            way(Update { value: &mut value, gradient, first: &mut first, second: &mut second, coefficients });
+            [value, first, second]
+        })
+    }
+
+    #[test]
+    fn the_single_pass_and_the_tensor_formula_agree() {
+        let shape = [300, 700]; // several pieces, the last one short
+        // Second moments away from zero, where the step is huge and so is its rounding.
+        let start = [random(&shape), random(&shape), random(&shape).square() + 0.01];
+        let few_rows = {
+            let dense = random(&shape);
+            let _ = dense.narrow(0, 3, 200).zero_();
+            dense.to_sparse_sparse_dim(1)
+        };
+        let dense = random(&shape);
+        for gradient in [None, Some(&dense), Some(&few_rows)] {
+            let [pass, formula] = both_ways(&start, gradient);
+            for (pass, formula) in pass.iter().zip(&formula) {
+                let difference = (pass - formula).abs().max().double_value(&[]);
+                assert!(difference < 1e-6, "{difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sparse_gradient_acts_like_the_dense_one_of_the_same_values() {
+        let shape = [50, 24];
+        let start = [random(&shape), random(&shape), random(&shape).square()];
+        let dense = random(&shape);
+        for empty in [&[0i64, 1, 30][..], &[49], &[]] {
+            for &row in empty {
+                let _ = dense.get(row).zero_();
+            }
+            let sparse = dense.to_sparse_sparse_dim(1);
+            let [[value, ..], _] = both_ways(&start, Some(&dense));
+            let [[other, ..], _] = both_ways(&start, Some(&sparse));
+            assert_eq!(value, other);
+        }
+        let nothing = Tensor::zeros(shape, CPU).to_sparse_sparse_dim(1);
+        assert_eq!(both_ways(&start, Some(&nothing))[0][0], both_ways(&start, None)[0][0]);
+    }
+
+    #[test]
+    fn the_norm_is_that_of_all_tensors_together() {
+        let tensors = [random(&[300, 700]), random(&[5]), Tensor::zeros([0], CPU)];
+        let expected: f64 = tensors.iter().map(|t| t.to_kind(Kind::Double).square().sum(None).double_value(&[])).sum();
+        assert!((sum_of_squares(&tensors) - expected).abs() < 1e-9 * expected);
+        assert!(sum_of_squares(&[Tensor::from_slice(&[1.0f32, f32::NAN])]).is_nan());
+        // In f32 these squares would overflow, and a step that can be taken would not be.
+        assert!(sum_of_squares(&[Tensor::from_slice(&[1e30f32])]).is_finite());
+    }
+}

@@ -167,7 +167,7 @@ impl Fixture {
 
 fn line(task: &str, row: usize, labelled: bool) -> String {
     let word = |at: usize| WORDS[(row * 7 + at * 5 + row * row * at) % (WORDS.len() - 2)];
-    let same = (row * row + row / 3) % 2 == 0;
+    let same = (row * row + row / 3).is_multiple_of(2);
     let second = if same { word(1) } else { word(2) };
     let long = ["today", "in", "london", "and", "paris"][..row % 5].join(" ");
     let a = format!("the {} {} {} .", word(1), word(3), long);
