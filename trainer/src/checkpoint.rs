@@ -5,9 +5,11 @@
 //! counts only with that. Each attempt writes in its own folder and reads those of all, so attempts
 //! that live at once cannot harm each other.
 
+use crate::digest;
 use crate::durable::{self, UNFINISHED, WriteError};
-use crate::model::{FileDigest, Model, TensorFile, TensorFileError, write_tensors};
+use crate::model::{Model, TensorFile, TensorFileError, write_tensors};
 use crate::optim::AdamWeightDecay;
+use bam_crds::store::Artifact;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -46,8 +48,8 @@ pub enum CheckpointError {
 #[derive(Debug, Serialize, Deserialize)]
 struct Seal {
     step: u64,
-    size: u64,
-    sha256: String,
+    #[serde(flatten)]
+    content: Artifact,
 }
 
 /// The key of the caller's state in the first file.
@@ -69,7 +71,7 @@ pub fn save(
     let meta = meta.to_string();
     let tensors = tensors(model, optimizer);
     let content = durable::write(&path, |file| write_tensors(file, tensors, &[(META, &meta)]))?;
-    let seal = Seal { step, size: content.size, sha256: content.sha256 };
+    let seal = Seal { step, content };
     let text = serde_json::json!(seal).to_string();
     durable::write(&seal_of(&path), |mut file| file.write_all(text.as_bytes()))?;
     Ok(path)
@@ -142,15 +144,15 @@ fn check(path: &Path, step: u64) -> Result<(), String> {
         _ => format!("{name}: {error}"),
     })?;
     let seal: Seal = serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
-    let digest = FileDigest::of(path).map_err(|error| error.to_string())?;
+    let digest = digest::of_file(path).map_err(|error| error.to_string())?;
     if seal.step != step {
         return Err(format!("{name} says step {}", seal.step));
     }
-    if seal.size != digest.size {
-        return Err(format!("it has {} bytes instead of {}", digest.size, seal.size));
+    if seal.content.bytes != digest.bytes {
+        return Err(format!("it has {} bytes instead of {}", digest.bytes, seal.content.bytes));
     }
-    if seal.sha256 != digest.sha256 {
-        return Err(format!("its content has changed (SHA-256 {} instead of {})", digest.sha256, seal.sha256));
+    if seal.content.sha256 != digest.sha256 {
+        return Err(format!("its content has changed (SHA-256 {} instead of {})", digest.sha256, seal.content.sha256));
     }
     Ok(())
 }

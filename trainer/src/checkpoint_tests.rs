@@ -211,7 +211,7 @@ fn a_full_disk_is_told_apart_and_leaves_the_older_checkpoint() {
     let (mut run, newest) = Run::two_checkpoints();
     run.train();
     // Writing to /dev/full fails as a full disk does.
-    let unfinished = run.attempt("a1").join("step-000003.safetensors.partial");
+    let unfinished = run.attempt("a1").join(format!("step-000003.safetensors.{}.partial", std::process::id()));
     std::os::unix::fs::symlink("/dev/full", unfinished).unwrap();
     let error = save(&run.attempt("a1"), 3, &run.model, &run.optimizer, &json!({})).unwrap_err();
     assert!(matches!(error, CheckpointError::Write(WriteError::DiskFull { .. })), "{error}");

@@ -1,6 +1,6 @@
 //! Files that are either whole or absent, whenever the machine stops.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The disk or the quota is full.
-    #[error("no space is left to write {path}")]
+    #[error("no space is left to write {path}; free some, and start again: what was written before is whole")]
     DiskFull {
         /// The file.
         path: String,
     },
     /// Anything else that the system says.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {source}; check that the store is mounted and writable")]
     Failed {
         /// The file.
         path: String,
@@ -37,29 +37,79 @@ impl WriteError {
 /// The ending of a file that is being written.
 pub(crate) const UNFINISHED: &str = ".partial";
 
-/// Writes a file beside its place, syncs it, and moves it there: a reader sees the old content or
-/// the new one, also after a power cut. What a failure leaves is removed.
+/// Writes a file, in place of the one that is there: a reader sees the old content or the new one, also after a power
+/// cut. What a failure leaves is removed. The folder is made if it is missing.
 pub(crate) fn write<T>(path: &Path, content: impl FnOnce(&File) -> io::Result<T>) -> Result<T, WriteError> {
-    let unfinished = PathBuf::from(format!("{}{UNFINISHED}", path.display()));
-    let written = (|| {
-        let file = File::create(&unfinished)?;
-        let result = content(&file)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)?;
-        sync_folder(path)?;
-        Ok(result)
-    })();
-    written.map_err(|source| {
-        // It may not exist, and the first error is the one to tell.
-        let _ = std::fs::remove_file(&unfinished);
-        WriteError::new(path, source)
+    bring(path, content, |unfinished| fs::rename(unfinished, path))
+}
+
+/// Writes a file unless there is one: of several writers the first one wins, and nobody sees half of it.
+pub(crate) fn place<T>(path: &Path, content: impl FnOnce(&File) -> io::Result<T>) -> Result<T, WriteError> {
+    bring(path, content, |unfinished| match fs::hard_link(unfinished, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Some network file systems have no hard links. A rename may replace another writer's file, but not tear it.
+        Err(_) => fs::rename(unfinished, path),
+        Ok(()) => Ok(()),
     })
 }
 
-/// A rename is on the disk only when its folder is.
-fn sync_folder(of: &Path) -> io::Result<()> {
-    match of.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+fn bring<T>(
+    path: &Path,
+    content: impl FnOnce(&File) -> io::Result<T>,
+    to_its_place: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<T, WriteError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Two processes may write the same file at the same time.
+    let unfinished = PathBuf::from(format!("{}.{}{UNFINISHED}", path.display(), std::process::id()));
+    let written = (|| {
+        fs::create_dir_all(folder)?;
+        let file = File::create(&unfinished)?;
+        let result = content(&file)?;
+        file.sync_all()?;
+        to_its_place(&unfinished)?;
+        // A new name is on the disk only when its folder is.
+        File::open(folder)?.sync_all()?;
+        Ok(result)
+    })();
+    // It is gone if it was renamed, and the first error is the one to tell.
+    let _ = fs::remove_file(&unfinished);
+    written.map_err(|source| WriteError::new(path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn text(content: &'static str) -> impl FnOnce(&File) -> io::Result<()> {
+        move |mut file| file.write_all(content.as_bytes())
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn writing_replaces_and_placing_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/file");
+        place(&path, text("first")).unwrap();
+        place(&path, text("second")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        write(&path, text("third")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "third");
+        assert_eq!(names(path.parent().unwrap()), ["file"], "nothing is left behind");
+    }
+
+    #[test]
+    fn a_failure_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write(&path, text("whole")).unwrap();
+        let full = |_: &File| -> io::Result<()> { Err(io::ErrorKind::StorageFull.into()) };
+        let error = write(&path, full).unwrap_err();
+        assert!(matches!(error, WriteError::DiskFull { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+        assert_eq!(names(folder.path()), ["file"]);
     }
 }

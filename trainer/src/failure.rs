@@ -6,6 +6,7 @@ use std::path::Path;
 use bam_crds::{Digest, ExitReason, RunReport};
 
 use crate::data::DataError;
+use crate::durable::WriteError;
 
 /// An ending other than success. `message` names the field, the file or the row, and says what to do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -27,12 +28,9 @@ impl Failure {
         Self { reason, message: message.into(), missing: Vec::new(), changed: Vec::new() }
     }
 
-    /// Reading or writing `path` failed for a reason that may pass.
+    /// Something about `path` failed for a reason that may pass.
     pub fn store(doing: &str, path: &Path, error: &io::Error) -> Self {
         let advice = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "the disk is full: free some space; what was written before is whole and will be used"
-            }
             io::ErrorKind::PermissionDenied => "give this user the right to do so",
             _ => "check that the store is mounted and writable",
         };
@@ -46,6 +44,12 @@ impl Failure {
             changed: self.changed.clone(),
             ..RunReport::new(self.reason, self.message.clone())
         }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::new(ExitReason::StoreUnavailable, error.to_string())
     }
 }
 

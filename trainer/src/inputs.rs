@@ -8,11 +8,12 @@ use bam_crds::store as layout;
 use bam_crds::{Digest, ExitReason, Hyperparameters, InputsConfig, Manifest};
 
 use crate::data::tsv::Row;
+use crate::digest;
 use crate::failure::{Failure, Problems};
 use crate::interrupt::Interrupt;
 use crate::prepare::{data_file, open_model, read_rows, unknown_task};
 use crate::report::Reporter;
-use crate::store::{Store, artifact_of};
+use crate::store::Store;
 use crate::task::{self, Split, Task};
 
 /// Complete runs that are told of; the operator asks for the others by their manifests.
@@ -54,7 +55,7 @@ fn model(
     let folder = store.path(&layout::pretrained(&config.execution.pretrained));
     let (pretrained, tokenizer) = open_model(&folder, options, problems)?;
     problems.take(pretrained.check_weights(tokenizer.vocab_size()))?;
-    let mut digest = |path| problems.take(digest(path));
+    let mut digest = |path| problems.take(content(path));
     Some(ModelIdentity {
         config: digest(&pretrained.configuration)?,
         vocabulary: digest(&pretrained.vocabulary)?,
@@ -65,8 +66,8 @@ fn model(
     })
 }
 
-fn digest(path: &std::path::Path) -> Result<Digest, Failure> {
-    artifact_of(path).map(|file| file.sha256).map_err(|error| Failure::store("read", path, &error))
+fn content(path: &std::path::Path) -> Result<Digest, Failure> {
+    digest::of_file(path).map(|file| file.sha256).map_err(|error| Failure::store("read", path, &error))
 }
 
 struct TaskCheck<'a> {
@@ -92,7 +93,7 @@ impl TaskCheck<'_> {
     /// Digest and number of rows.
     fn split(&self, task: &Task, split: Split, problems: &mut Problems) -> Option<(Digest, u32)> {
         let rows = problems.take(self.rows(task, split))?;
-        let digest = problems.take(digest(&data_file(self.store, task, split)?))?;
+        let digest = problems.take(content(&data_file(self.store, task, split)?))?;
         Some((digest, rows.len() as u32))
     }
 

@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod data;
 pub mod device;
+pub mod digest;
 pub mod distill;
 mod durable;
 pub mod evaluate;

@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         eprintln!("{failure}");
         failure.report()
     });
-    match report_path.map_or(Ok(()), |path| write_report(&path, &report)) {
+    match report_path.map_or(Ok(()), |path| store::write_json(&path, &report)) {
         Ok(()) => exit_code(report.reason),
         Err(failure) => {
             eprintln!("{failure}");
@@ -103,10 +103,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let bad = |problem: String| Failure::new(ExitReason::BadConfig, format!("{}: {problem}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
     serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
-}
-
-fn write_report(path: &Path, report: &RunReport) -> Result<(), Failure> {
-    store::write_json(path, report).map_err(|error| Failure::store("write the report", path, &error))
 }
 
 fn exit_code(reason: ExitReason) -> ExitCode {

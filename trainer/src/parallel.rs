@@ -2,11 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Calls `work` once for every piece, in any order. Pieces must be large against the 30 µs that
-/// starting a thread costs, or few.
-pub(crate) fn for_each<T: Send>(pieces: Vec<T>, work: impl Fn(T) + Sync) {
+/// Elements below which starting a thread (30 µs) costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 16;
+
+/// Calls `work` once for every piece, in any order. `elements` is the size of all pieces together.
+pub(crate) fn for_each<T: Send>(pieces: Vec<T>, elements: usize, work: impl Fn(T) + Sync) {
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(pieces.len());
-    if threads <= 1 {
+    if threads <= 1 || elements < WORTH_A_THREAD {
         return pieces.into_iter().for_each(work);
     }
     let queue = Mutex::new(pieces.into_iter());
@@ -30,10 +32,12 @@ mod tests {
 
     #[test]
     fn every_piece_is_done_once() {
-        let mut values = vec![0; 1000];
-        for_each(values.chunks_mut(7).enumerate().collect(), |(number, piece)| {
-            piece.iter_mut().for_each(|value| *value += number + 1);
-        });
-        assert!(values.iter().enumerate().all(|(at, &value)| value == at / 7 + 1));
+        for elements in [0, usize::MAX] {
+            let mut values = vec![0; 1000];
+            for_each(values.chunks_mut(7).enumerate().collect(), elements, |(number, piece)| {
+                piece.iter_mut().for_each(|value| *value += number + 1);
+            });
+            assert!(values.iter().enumerate().all(|(at, &value)| value == at / 7 + 1));
+        }
     }
 }

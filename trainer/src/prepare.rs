@@ -14,9 +14,10 @@ use crate::data::shares::shares;
 use crate::data::targets::{Targets, TargetsError};
 use crate::data::tokenize::{Tokenizer, VocabError};
 use crate::data::tsv::{DEBUG_LINES, Row, read_split};
+use crate::digest;
 use crate::failure::{Failure, Problems};
 use crate::model::{Pretrained, WeightsError};
-use crate::store::{Store, artifact_of};
+use crate::store::Store;
 use crate::task::{self, Split, Task};
 
 /// Rows with what the encoder gets of them.
@@ -159,7 +160,7 @@ pub(crate) fn open_model(
 
 /// Is the file still what the inputs' check saw?
 fn same(path: &Path, expected: Option<&Digest>) -> Result<(), Failure> {
-    let found = artifact_of(path).map_err(|error| missing_or_store(path, &error))?.sha256;
+    let found = digest::of_file(path).map_err(|error| missing_or_store(path, &error))?.sha256;
     match expected {
         Some(expected) if found == *expected => Ok(()),
         _ => Err(Failure::new(
@@ -267,7 +268,7 @@ fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<(Diges
     let Some(expected) = manifest.files.get(&name) else {
         return Err(changed(format!("{}: the teacher was not trained on {task}", path.display())));
     };
-    match artifact_of(&path) {
+    match digest::of_file(&path) {
         Ok(found) if found == *expected => {}
         Ok(_) => {
             return Err(changed(format!("{}: not what the teacher's manifest says; train it again", path.display())));

@@ -1,8 +1,6 @@
 //! One run, from its configuration to its manifest: check, train, evaluate, write targets, save, finish.
 
 use std::fs;
-use std::io;
-use std::path::Path;
 use std::time::Instant;
 
 use bam_crds::report::{Stage, TaskResult};
@@ -184,16 +182,14 @@ impl Work<'_> {
     fn save(&self, model: &Model, results: &[TaskResult]) -> Result<Files, Failure> {
         self.machinery.reporter.stage(Stage::Saving, 0, 0);
         let mut files = Files::new();
-        let staging = self.folder.path(CHECKPOINTS).join(self.attempt).join(MODEL);
-        fs::create_dir_all(&staging).map_err(|error| Failure::store("create", &staging, &error))?;
-        for (name, _) in model.save(&staging)? {
-            let file = format!("{MODEL}/{name}");
-            let artifact = self.folder.place_with(&file, |path| fs::rename(staging.join(&name), path))?;
-            files.insert(file, artifact);
-        }
+        let weights = format!("{MODEL}/model.safetensors");
+        let config = format!("{MODEL}/config.json");
         let vocabulary = format!("{MODEL}/vocab.txt");
-        let copied = |path: &Path| -> io::Result<()> { fs::copy(&self.prepared.pretrained.vocabulary, path).map(drop) };
-        files.insert(vocabulary.clone(), self.folder.place_with(&vocabulary, copied)?);
+        let pieces = &self.prepared.pretrained.vocabulary;
+        let pieces = fs::read(pieces).map_err(|error| Failure::store("read", pieces, &error))?;
+        files.insert(weights.clone(), self.folder.place_with(&weights, |file| model.write_weights(file))?);
+        files.insert(config.clone(), self.folder.place(&config, model.config_text().as_bytes())?);
+        files.insert(vocabulary.clone(), self.folder.place(&vocabulary, &pieces)?);
         let heads = format!("{MODEL}/heads.json");
         files.insert(heads.clone(), self.folder.place(&heads, &pretty(&self.heads()))?);
         files.insert(RESULTS.to_owned(), self.folder.place(RESULTS, &pretty(&results))?);

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bam_crds::store::{Artifact, MANIFEST};
 use bam_crds::{Digest, ExitReason, Manifest, store as layout};
-use sha2::{Digest as _, Sha256};
 
 use crate::failure::Failure;
+use crate::{digest, durable};
 
 /// A folder with the layout of [`bam_crds::store`].
 #[derive(Clone, Debug)]
@@ -115,7 +115,7 @@ impl RunFolder {
         let mut damage = Vec::new();
         for (name, artifact) in &manifest.files {
             let path = self.path(name);
-            match artifact_of(&path) {
+            match digest::of_file(&path) {
                 Ok(found) if found == *artifact => {}
                 Ok(_) => damage.push(format!("{}: its content is not what the manifest says", path.display())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -173,17 +173,17 @@ impl RunFolder {
     /// # Errors
     /// If the store cannot be written.
     pub fn place(&self, name: &str, bytes: &[u8]) -> Result<Artifact, Failure> {
-        self.place_with(name, |path| fs::write(path, bytes))
+        self.place_with(name, |mut file| file.write_all(bytes))
     }
 
-    /// [`place`](Self::place) of a file that `write` makes at the path it is given.
+    /// [`place`](Self::place) of what `content` writes.
     ///
     /// # Errors
     /// If the store cannot be written.
-    pub fn place_with(&self, name: &str, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<Artifact, Failure> {
+    pub fn place_with<T>(&self, name: &str, content: impl FnOnce(&File) -> io::Result<T>) -> Result<Artifact, Failure> {
         let path = self.path(name);
-        let placed = place(&path, write).and_then(|()| artifact_of(&path));
-        placed.map_err(|error| Failure::store("write", &path, &error))
+        durable::place(&path, content)?;
+        digest::of_file(&path).map_err(|error| Failure::store("read back", &path, &error))
     }
 
     /// Writes the manifest, unless another attempt was first. From here on the run is done.
@@ -207,76 +207,22 @@ impl RunFolder {
     }
 }
 
-/// Digest and size of a file.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn artifact_of(path: &Path) -> io::Result<Artifact> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => {
-                hash.update(&buffer[..read]);
-                bytes += read as u64;
-            }
-        }
-    }
-    Ok(Artifact { sha256: Digest::from_hash(hash.finalize().into()), bytes })
-}
-
-/// Brings a file to `path` complete or not at all; what is there stays.
-fn place(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let temporary = prepare(path, write)?;
-    let placed = match fs::hard_link(&temporary, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // Some network file systems have no hard links. A rename may replace another attempt's equal file, never tear it.
-        Err(_) => fs::rename(&temporary, path),
-        Ok(()) => Ok(()),
-    };
-    let _ = fs::remove_file(&temporary);
-    placed.and_then(|()| sync_folder(path))
-}
-
-/// Replaces a file so that a reader sees the old or the new one, whole.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = prepare(path, |path| fs::write(path, bytes))?;
-    fs::rename(&temporary, path)?;
-    sync_folder(path)
-}
-
-fn prepare(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<PathBuf> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let written = write(&temporary).and_then(|()| File::open(&temporary)?.sync_all());
-    if let Err(error) = written {
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    Ok(temporary)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
 /// The files of a manifest, as they are placed.
 pub type Files = BTreeMap<String, Artifact>;
 
-/// Writes a small file that nobody else writes (a report): best effort is not enough, so errors come back.
+/// Writes a small JSON file in place of the one that is there.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn write_json(path: &Path, value: &impl serde::Serialize) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value)?;
-    bytes.write_all(b"\n")?;
-    replace(path, &bytes)
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_vec_pretty(value).expect("what is reported is plain data");
+    replace(path, &[&text[..], b"\n"].concat())
+}
+
+/// Writes a small file in place of the one that is there.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    Ok(durable::write(path, |mut file| file.write_all(bytes))?)
 }

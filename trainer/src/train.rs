@@ -127,14 +127,11 @@ impl Trainer<'_> {
 
     fn fresh(&self) -> Result<State, Failure> {
         let options = &self.config.science.hyperparameters;
-        let heads = heads(self.prepared);
-        let pretrained = &self.prepared.pretrained;
         let seed = self.config.science.seed.into();
-        let mut model = Model::random(pretrained.config.clone(), heads, seed, self.device);
-        if let Some(weights) = &pretrained.weights {
-            for warning in model.load_encoder(weights, self.prepared.vocabulary)?.warnings {
-                self.reporter.note(&format!("warning: {warning}"));
-            }
+        let from = (seed, self.prepared.vocabulary);
+        let (model, loaded) = Model::pretrained(&self.prepared.pretrained, heads(self.prepared), from, self.device)?;
+        for warning in loaded.warnings {
+            self.reporter.note(&format!("warning: {warning}"));
         }
         let settings = Settings {
             weight_decay_rate: options.weight_decay_rate,

@@ -193,7 +193,8 @@ fn a_teacher_without_the_swapped_rows_is_refused_with_the_option_that_is_to_blam
     let student = fixture.config(&["mrpc"], SHORT, &[&teacher.science_hash]);
     let report = fixture.train(&student, "student");
     assert_eq!(report.reason, ExitReason::BadData);
-    let said = "no targets for the 50 swapped copies of mrpc (eids 50 to 99): it was trained with double_unordered=false";
+    let said =
+        "no targets for the 50 swapped copies of mrpc (eids 50 to 99): it was trained with double_unordered=false";
     assert!(report.message.contains(said), "{}", report.message);
     assert_eq!(report.changed, [], "training it again would not help");
 }

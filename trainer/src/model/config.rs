@@ -205,7 +205,10 @@ impl BertConfig {
     pub fn length_problem(&self, max_seq_length: i64) -> Option<String> {
         (max_seq_length > self.max_position_embeddings).then(|| {
             let most = self.max_position_embeddings;
-            format!("max_seq_length is {max_seq_length}, but the encoder can number at most {most} positions (max_position_embeddings)")
+            format!(
+                "max_seq_length is {max_seq_length}, but the encoder can number at most {most} positions \
+                 (max_position_embeddings)"
+            )
         })
     }
 

@@ -9,19 +9,35 @@ use super::config::BertConfig;
 use super::heads::Head;
 use super::parameter::Parameter;
 use crate::random::Stream;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 impl Model {
     /// A model with random weights: truncated normal tables and kernels, zero biases, layer norms
     /// that change nothing, Glorot-uniform heads. `config` must be valid.
     pub fn random(config: BertConfig, heads: Vec<Head>, seed: u64, device: Device) -> Self {
         let deviation = config.initializer_range;
+        Self::build(config, heads, device, |name, shape| initial_value(name, shape, deviation, seed))
+    }
+
+    /// The same where weights will be loaded: what they may lack (heads, pooler) is random, the rest zero. Random numbers
+    /// for a whole encoder, thrown away at once, would cost seconds.
+    pub(super) fn unloaded(config: BertConfig, heads: Vec<Head>, seed: u64, device: Device) -> Self {
+        let deviation = config.initializer_range;
+        Self::build(config, heads, device, |name, shape| {
+            match name.starts_with("heads.") || name.starts_with("pooler.") {
+                true => initial_value(name, shape, deviation, seed),
+                false => Tensor::zeros(shape, (Kind::Float, Device::Cpu)),
+            }
+        })
+    }
+
+    fn build(config: BertConfig, heads: Vec<Head>, device: Device, initial: impl Fn(&str, &[i64]) -> Tensor) -> Self {
         let head_shapes = heads.iter().flat_map(|head| head.shapes(config.hidden_size));
         let parameters = bert::shapes(&config)
             .into_iter()
             .chain(head_shapes)
             .map(|(name, shape)| {
-                let value = initial_value(&name, &shape, deviation, seed).to_device(device);
+                let value = initial(&name, &shape).to_device(device);
                 Parameter::new(name, value)
             })
             .collect();

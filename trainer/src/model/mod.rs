@@ -18,7 +18,7 @@ pub use config::{Activation, BertConfig, ConfigError};
 pub use dropout::Dropout;
 pub use heads::{Head, HeadOutput};
 pub use parameter::Parameter;
-pub use tensor_file::{FileDigest, TensorFile, TensorFileError, write_tensors};
+pub use tensor_file::{TensorFile, TensorFileError, write_tensors};
 pub use weights::{LoadReport, Pretrained, WeightsError};
 
 use bert::Encoder;

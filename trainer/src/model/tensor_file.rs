@@ -1,9 +1,10 @@
 //! safetensors files, written and read one tensor at a time, so that a file never lies in memory
 //! as a whole.
 
+use crate::digest::Hashing;
+use bam_crds::store::Artifact;
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -34,52 +35,6 @@ pub enum TensorFileError {
     },
 }
 
-/// Size and checksum of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileDigest {
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256, 64 lower-case hexadecimal digits.
-    pub sha256: String,
-}
-
-impl FileDigest {
-    /// Reads a file and digests it.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        let mut hashing = Hashing { inner: io::sink(), hash: Sha256::new(), size: 0 };
-        io::copy(&mut File::open(path)?, &mut hashing)?;
-        Ok(hashing.finish())
-    }
-}
-
-/// Counts and hashes what passes through.
-struct Hashing<W> {
-    inner: W,
-    hash: Sha256,
-    size: u64,
-}
-
-impl<W> Hashing<W> {
-    fn finish(self) -> FileDigest {
-        let digest = self.hash.finalize();
-        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        FileDigest { size: self.size, sha256 }
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 /// Writes f32 tensors in the given order into an open file, and returns what a reader must find.
 ///
 /// Equal tensors and metadata give equal bytes. Nothing is synced or renamed here.
@@ -87,8 +42,8 @@ pub fn write_tensors<'a>(
     file: &File,
     tensors: impl Iterator<Item = (String, &'a Tensor)> + Clone,
     metadata: &[(&str, &str)],
-) -> io::Result<FileDigest> {
-    let mut to = Hashing { inner: BufWriter::new(file), hash: Sha256::new(), size: 0 };
+) -> io::Result<Artifact> {
+    let mut to = Hashing::new(BufWriter::new(file));
     let mut header = header(tensors.clone(), metadata).to_string().into_bytes();
     // The data begins at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');

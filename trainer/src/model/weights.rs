@@ -5,11 +5,13 @@ use super::Model;
 use super::config::{BertConfig, ConfigError};
 use super::heads::Head;
 use super::parameter::Parameter;
-use super::tensor_file::{FileDigest, TensorFile, TensorFileError, write_tensors};
+use super::tensor_file::{TensorFile, TensorFileError, write_tensors};
 use crate::durable::{self, WriteError};
+use bam_crds::store::Artifact;
 use serde_json::json;
 use std::collections::HashMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -119,6 +121,23 @@ pub struct LoadReport {
 }
 
 impl Model {
+    /// A pretrained encoder under random heads; `vocabulary` is the number of word pieces. Without weights to load
+    /// (debug) the encoder is random too.
+    pub fn pretrained(
+        from: &Pretrained,
+        heads: Vec<Head>,
+        (seed, vocabulary): (u64, usize),
+        device: Device,
+    ) -> Result<(Self, LoadReport), WeightsError> {
+        let config = from.config.clone();
+        let Some(weights) = &from.weights else {
+            return Ok((Self::random(config, heads, seed, device), LoadReport::default()));
+        };
+        let mut model = Self::unloaded(config, heads, seed, device);
+        let report = model.load_encoder(weights, vocabulary)?;
+        Ok((model, report))
+    }
+
     /// Reads the encoder's parameters from a file in Hugging Face's names; the heads stay random.
     ///
     /// Names may begin with `bert.`, layer norms may use TensorFlow's `gamma` and `beta`, and other
@@ -138,28 +157,31 @@ impl Model {
     /// Reads a trained model that [`Model::save`] wrote: every parameter, heads included.
     pub fn load(folder: &Path, heads: Vec<Head>, device: Device) -> Result<Self, WeightsError> {
         let config = BertConfig::read(&folder.join(CONFIGS[0]))?;
-        let mut model = Self::random(config, heads, 0, device);
+        let mut model = Self::unloaded(config, heads, 0, device);
         load(&mut model.parameters, &folder.join(WEIGHTS), |_| false)?;
         Ok(model)
     }
 
     /// Writes `model.safetensors` and `config.json` into an existing folder, in the layout of
-    /// Hugging Face's `BertModel` (the heads beside it as `heads.<task>.…`). Equal models give
-    /// equal bytes. Returns what was written, by file name.
-    pub fn save(&self, folder: &Path) -> Result<Vec<(String, FileDigest)>, WeightsError> {
+    /// Hugging Face's `BertModel` (the heads beside it as `heads.<task>.…`).
+    pub fn save(&self, folder: &Path) -> Result<(), WeightsError> {
+        durable::write(&folder.join(WEIGHTS), |file| self.write_weights(file))?;
+        durable::write(&folder.join(CONFIGS[0]), |mut file| file.write_all(self.config_text().as_bytes()))?;
+        Ok(())
+    }
+
+    /// The content of `model.safetensors`. Equal models give equal bytes.
+    pub fn write_weights(&self, file: &File) -> io::Result<Artifact> {
         let tensors = self.parameters.iter().map(|parameter| {
             let prefix = if parameter.name.starts_with("heads.") { "" } else { "bert." };
             (format!("{prefix}{}", parameter.name), &parameter.value)
         });
         // transformers refuses a file that does not name its framework.
-        let weights = durable::write(&folder.join(WEIGHTS), |file| write_tensors(file, tensors, &[("format", "pt")]))?;
-        let config = folder.join(CONFIGS[0]);
-        durable::write(&config, |mut file| file.write_all(self.config_text().as_bytes()))?;
-        let digest = FileDigest::of(&config).map_err(|error| WriteError::new(&config, error))?;
-        Ok(vec![(WEIGHTS.into(), weights), (CONFIGS[0].into(), digest)])
+        write_tensors(file, tensors, &[("format", "pt")])
     }
 
-    fn config_text(&self) -> String {
+    /// The content of `config.json`.
+    pub fn config_text(&self) -> String {
         let mut config = json!(self.config);
         config["architectures"] = json!(["BertModel"]);
         format!("{config:#}\n")

@@ -33,17 +33,18 @@ fn pooled(model: &Model) -> Tensor {
 fn a_saved_model_is_read_back_whole_and_saving_it_again_gives_the_same_bytes() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let saved = model(1);
-    let digests = saved.save(first.path()).unwrap();
-    for (name, digest) in &digests {
-        assert_eq!(&FileDigest::of(&first.path().join(name)).unwrap(), digest);
-    }
+    saved.save(first.path()).unwrap();
     let loaded = Model::load(first.path(), saved.heads().to_vec(), Device::Cpu).unwrap();
     assert_eq!(loaded.config(), saved.config());
     for (loaded, saved) in loaded.parameters().iter().zip(saved.parameters()) {
         assert_eq!((&loaded.name, &loaded.value), (&saved.name, &saved.value));
         assert!(loaded.value.requires_grad());
     }
-    assert_eq!(loaded.save(second.path()).unwrap(), digests);
+    loaded.save(second.path()).unwrap();
+    for name in [WEIGHTS, CONFIGS[0]] {
+        let content = |folder: &tempfile::TempDir| std::fs::read(folder.path().join(name)).unwrap();
+        assert!(content(&first) == content(&second), "{name} differs");
+    }
 }
 
 #[test]

@@ -56,7 +56,8 @@ pub(super) fn apply(updates: Vec<Update<'_>>) {
         let values = unsafe { (floats_mut(update.value), floats_mut(update.first), floats_mut(update.second)) };
         cut(values, gradient, update.coefficients, &mut pieces);
     }
-    parallel::for_each(pieces, Piece::apply);
+    let elements = pieces.iter().map(|piece| piece.value.len()).sum();
+    parallel::for_each(pieces, elements, Piece::apply);
 }
 
 /// A gradient as plain memory.
@@ -198,7 +199,8 @@ pub(super) fn sum_of_squares(tensors: &[Tensor]) -> f64 {
     let pieces = tensors.iter().flat_map(|tensor| unsafe { floats(tensor) }.chunks(PIECE));
     let pieces: Vec<&[f32]> = pieces.collect();
     let mut sums = vec![0.0; pieces.len()];
-    parallel::for_each(sums.iter_mut().zip(pieces).collect(), |(sum, piece)| *sum = squares(piece));
+    let elements = pieces.iter().map(|piece| piece.len()).sum();
+    parallel::for_each(sums.iter_mut().zip(pieces).collect(), elements, |(sum, piece)| *sum = squares(piece));
     sums.iter().sum()
 }
 

@@ -63,10 +63,10 @@ impl ModelFolder {
     pub(super) fn write(&self, store: &Store, options: &Options, trials: &Trials) -> Result<(), Failure> {
         let pointer = Pointer { trials: trials.iter().map(|(config, _)| config.science_hash.clone()).collect() };
         let results: Vec<&Vec<TaskResult>> = trials.iter().map(|(_, report)| &report.results).collect();
-        self.file("run.json", |path| write_json(path, &pointer))?;
-        self.file("results.json", |path| write_json(path, &results))?;
-        self.file("results.txt", |path| replace(path, results_text(trials).as_bytes()))?;
-        self.file("results.pkl", |path| replace(path, &pickle::results(&scores(trials))))?;
+        write_json(&self.path.join("run.json"), &pointer)?;
+        write_json(&self.path.join("results.json"), &results)?;
+        replace(&self.path.join("results.txt"), results_text(trials).as_bytes())?;
+        replace(&self.path.join("results.pkl"), &pickle::results(&scores(trials)))?;
         let trial = trials.len() as u32;
         let (config, _) = trials.last().expect("a trial was finished");
         let run = store.run(&config.science_hash);
@@ -92,12 +92,7 @@ impl ModelFolder {
         let targets = Targets::read(&path)?;
         let pickle = pickle::predictions(task, &targets.eids, &targets.logits);
         let name = format!("outputs/{}_{}_predictions_{trial}.pkl", task.name, split.name());
-        self.file(&name, |path| replace(path, &pickle))
-    }
-
-    fn file(&self, name: &str, write: impl FnOnce(&std::path::Path) -> io::Result<()>) -> Result<(), Failure> {
-        let path = self.path.join(name);
-        write(&path).map_err(|error| Failure::store("write", &path, &error))
+        replace(&self.path.join(name), &pickle)
     }
 }
 
