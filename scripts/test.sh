@@ -64,8 +64,8 @@ cargo_test() {
   stage "$name" cargo test --workspace --no-fail-fast "$@" -- --show-output
 }
 
-# test_targets CRATE…: the names of the crates' integration tests, one a line. Those that
-# begin with `e2e` cross crates and are slow.
+# test_targets FOLDER…: the names of the integration tests below its tests/, one a line. Those
+# of the repository's own tests/ begin with `e2e`: they cross crates and are slow.
 test_targets() {
   local crate file
   for crate in "$@"; do
@@ -136,9 +136,9 @@ main() {
 
   cargo_test "unit tests" --lib --bins
   local quick trainer slow
-  mapfile -t quick < <(test_targets crds operator | grep -v '^e2e')
-  mapfile -t trainer < <(test_targets trainer | grep -v '^e2e')
-  mapfile -t slow < <(test_targets crds operator trainer | grep '^e2e')
+  mapfile -t quick < <(test_targets crds operator)
+  mapfile -t trainer < <(test_targets trainer)
+  mapfile -t slow < <(test_targets . | grep '^e2e')
   integration_tests "tests of crds and operator" "${quick[@]}"
   integration_tests "tests of the trainer" "${trainer[@]}"
   integration_tests "end-to-end tests" "${slow[@]}"

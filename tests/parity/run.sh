@@ -69,4 +69,4 @@ finish() {
 trap finish EXIT
 "$venv/bin/python" "$here/generate.py" --seed "$seed" --out "$out"
 cd "$root"
-BAM_GOLDEN_DIR=$out cargo test -p bam-trainer --test parity
+BAM_GOLDEN_DIR=$out cargo test -p bam-trainer --test parity --test parity_data

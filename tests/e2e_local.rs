@@ -1,0 +1,258 @@
+//! `bam` with the real trainer on real libtorch, as a user runs it: one manifest, killed, joined, lied to.
+//!
+//! Needs a BAM_DIR with the small pretrained model and the demo data, in `BAM_TEST_BAM_DIR`; `make test` makes one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+/// A tiny random model on the first 50 lines of the demo data: seconds instead of minutes, and the whole way.
+const DEBUG: &str = r#"
+apiVersion: bam.dev/v1alpha1
+kind: BamExperiment
+metadata: { name: debug-bam }
+spec:
+  tasks: [ { name: rte }, { name: mrpc } ]
+  distill: {}
+  hyperparameters: { debug: true, maxSeqLength: 32 }
+  model: { pretrained: all-MiniLM-L6-v2 }
+  storage: { persistentVolumeClaim: { claimName: bam-dir } }
+  compute: { threads: 1, saveCheckpointsSteps: 1 }
+"#;
+
+/// A fresh store with the demo's inputs, or nothing where there are none.
+struct Store {
+    folder: tempfile::TempDir,
+}
+
+impl Store {
+    fn new(test: &str) -> Option<Self> {
+        let Some(inputs) = std::env::var_os("BAM_TEST_BAM_DIR").map(PathBuf::from) else {
+            println!("SKIPPED: {test}: BAM_TEST_BAM_DIR is not set (`make test` sets it)");
+            return None;
+        };
+        let store = Self { folder: tempfile::tempdir().unwrap() };
+        symlink(inputs.join("pretrained_models"), store.path("pretrained_models")).unwrap();
+        for task in ["rte", "mrpc"] {
+            let folder = store.path(&format!("glue_data/{task}"));
+            fs::create_dir_all(&folder).unwrap();
+            for split in ["train.tsv", "dev.tsv", "test.tsv"] {
+                fs::copy(inputs.join("glue_data").join(task).join(split), folder.join(split)).unwrap();
+            }
+        }
+        Some(store)
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    fn manifest(&self, text: &str) -> PathBuf {
+        let path = self.path("manifest.yaml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn bam(&self, command: &str, manifest: &Path) -> Command {
+        let mut bam = Command::new(env!("CARGO_BIN_EXE_bam"));
+        bam.arg(command).arg("-f").arg(manifest).arg("--bam-dir").arg(self.folder.path());
+        bam.env("BAM_DEVICE", "cpu").stdin(Stdio::null());
+        bam
+    }
+
+    fn run(&self, manifest: &str) -> Output {
+        self.bam("run", &self.manifest(manifest)).output().unwrap()
+    }
+
+    /// The experiment's runs by title (`Teacher rte`), as `bam report --json` tells of them.
+    fn runs(&self, experiment: &str) -> BTreeMap<String, Value> {
+        let mut bam = Command::new(env!("CARGO_BIN_EXE_bam"));
+        bam.args(["report", experiment, "--json", "--bam-dir"]).arg(self.folder.path());
+        let output = bam.output().unwrap();
+        let report: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
+        let title = |run: &Value| {
+            let tasks: Vec<_> = run["tasks"].as_array().unwrap().iter().map(|task| task.as_str().unwrap()).collect();
+            format!("{} {}", run["role"].as_str().unwrap(), tasks.join("+"))
+        };
+        report["runs"].as_array().unwrap().iter().map(|run| (title(run), run.clone())).collect()
+    }
+
+    /// Every artifact of every run by its path, reports (they tell of time) left out.
+    fn artifacts(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut artifacts = BTreeMap::new();
+        for run in fs::read_dir(self.path("runs")).unwrap().flatten() {
+            let manifest = fs::read(run.path().join("manifest.json")).unwrap();
+            let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+            for name in manifest["files"].as_object().unwrap().keys().filter(|name| *name != "report.json") {
+                let key = format!("{}/{name}", run.file_name().to_string_lossy());
+                artifacts.insert(key, fs::read(run.path().join(name)).unwrap());
+            }
+        }
+        artifacts
+    }
+
+    /// The final reports of all attempts of a run, in order.
+    fn reports(&self, run: &str) -> Vec<Value> {
+        let report = |number: usize| fs::read(self.path(&format!(".bam/attempts/{run}-{number}/report.json")));
+        let begun = |number: usize| self.path(&format!(".bam/attempts/{run}-{number}")).exists();
+        let attempts = (1..).take_while(|number| begun(*number));
+        attempts.filter_map(|number| serde_json::from_slice(&report(number).ok()?).ok()).collect()
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn one_manifest_trains_two_teachers_and_then_the_student() {
+    let Some(store) = Store::new("one manifest") else { return };
+    let output = store.run(DEBUG);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("task  metric    majority  teacher  student"), "{said}");
+
+    let runs = store.runs("debug-bam");
+    assert_eq!(runs.keys().collect::<Vec<_>>(), ["Student rte+mrpc", "Teacher mrpc", "Teacher rte"]);
+    for (title, run) in &runs {
+        assert_eq!(run["phase"], "Succeeded", "{title}");
+        let model = PathBuf::from(run["model"].as_str().unwrap());
+        assert!(model.join("model.safetensors").exists(), "{title}: {}", model.display());
+    }
+
+    let begin = Instant::now();
+    let again = store.run(DEBUG);
+    assert!(again.status.success(), "{}", text(&again));
+    assert_eq!(again.stdout, output.stdout, "a finished experiment shows its table at once");
+    assert!(begin.elapsed() < Duration::from_secs(30), "it was trained again");
+}
+
+/// Waits for a child at most so long.
+fn ended_within(child: &mut Child, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+#[test]
+fn killed_with_9_again_and_again_it_goes_on_and_trains_nothing_twice() {
+    let (Some(store), Some(undisturbed)) = (Store::new("killed with -9"), Store::new("killed with -9")) else { return };
+    assert!(undisturbed.run(DEBUG).status.success());
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+    println!("delays from seed {seed}");
+    let mut random = u64::from(seed) | 1;
+    let mut finished: BTreeMap<PathBuf, SystemTime> = BTreeMap::new();
+    let manifest = store.manifest(DEBUG);
+    for kill in 0..8 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let delay = Duration::from_millis(100 + (random >> 33) % 2500);
+        let mut bam = store.bam("run", &manifest);
+        // Every second time its trainers go with it at once, as when the machine loses power.
+        let mut child = bam.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        if ended_within(&mut child, delay) {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for (manifest, written) in &finished {
+            let now = fs::metadata(manifest).unwrap().modified().unwrap();
+            assert_eq!(now, *written, "kill {kill}: {} was written again", manifest.display());
+        }
+        for run in fs::read_dir(store.path("runs")).into_iter().flatten().flatten() {
+            let manifest = run.path().join("manifest.json");
+            if let Ok(found) = fs::metadata(&manifest) {
+                finished.entry(manifest).or_insert(found.modified().unwrap());
+            }
+        }
+    }
+    let output = store.bam("run", &manifest).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        store.artifacts() == undisturbed.artifacts(),
+        "weights, targets or results differ from an undisturbed run's"
+    );
+    for (title, run) in store.runs("debug-bam") {
+        let reports = store.reports(run["name"].as_str().unwrap());
+        let mut saved = 0;
+        for report in &reports {
+            let resumed = report["resumedFrom"].as_u64().unwrap_or(0);
+            assert!(resumed >= saved, "{title} went back from step {saved} to {resumed}: {reports:#?}");
+            saved = report["savedSteps"].as_u64().unwrap_or(0);
+        }
+    }
+}
+
+#[test]
+fn a_second_manifest_finds_the_teacher_that_the_first_one_trained() {
+    let Some(store) = Store::new("shared teacher") else { return };
+    assert!(store.run(DEBUG).status.success());
+    let rte_only = DEBUG.replace("debug-bam", "rte-only").replace(", { name: mrpc }", "");
+    let manifest = store.manifest(&rte_only);
+    let plan = store.bam("plan", &manifest).output().unwrap();
+    let said = text(&plan);
+    assert!(plan.status.success(), "{said}");
+    let teacher = said.lines().find(|line| line.contains("teacher rte")).unwrap_or_else(|| panic!("{said}"));
+    assert!(teacher.contains("cached") || teacher.contains("joined") || teacher.contains("done"), "{said}");
+
+    let output = store.bam("run", &manifest).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let (first, second) = (store.runs("debug-bam"), store.runs("rte-only"));
+    assert_eq!(first["Teacher rte"]["name"], second["Teacher rte"]["name"]);
+    assert_eq!(store.reports(second["Teacher rte"]["name"].as_str().unwrap()).len(), 1, "one attempt in all");
+}
+
+#[test]
+fn a_bad_row_stops_it_before_the_first_step_and_nothing_trained_is_lost() {
+    let Some(store) = Store::new("a bad row") else { return };
+    let mrpc_only = DEBUG.replace("debug-bam", "mrpc-only").replace("{ name: rte }, ", "");
+    assert!(store.run(&mrpc_only).status.success());
+    let before = store.artifacts();
+
+    let data = store.path("glue_data/rte/dev.tsv");
+    let good = fs::read_to_string(&data).unwrap();
+    fs::write(&data, good.replacen("\tentailment\n", "\tmaybe\n", 1)).unwrap();
+    let output = store.run(DEBUG);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("glue_data/rte/dev.tsv:") && said.contains("maybe"), "{said}");
+    assert!(store.artifacts() == before);
+
+    fs::write(&data, good).unwrap();
+    let output = store.run(DEBUG);
+    assert!(output.status.success(), "{}", text(&output));
+    let teacher = &store.runs("debug-bam")["Teacher mrpc"];
+    assert_eq!(store.reports(teacher["name"].as_str().unwrap()).len(), 1, "the teacher of mrpc was there already");
+}
+
+#[test]
+fn real_weights_learn_the_demo_s_paraphrases() {
+    let Some(store) = Store::new("real weights") else { return };
+    let manifest = r#"
+apiVersion: bam.dev/v1alpha1
+kind: BamExperiment
+metadata: { name: paraphrases }
+spec:
+  tasks: [ { name: mrpc } ]
+  hyperparameters: { numTrainEpochs: 1, learningRate: "1e-4", maxSeqLength: 48 }
+  model: { pretrained: all-MiniLM-L6-v2 }
+  storage: { persistentVolumeClaim: { claimName: bam-dir } }
+"#;
+    let output = store.run(manifest);
+    assert!(output.status.success(), "{}", text(&output));
+    let result = &store.runs("paraphrases")["Student mrpc"]["results"][0];
+    let (accuracy, majority) = (result["metrics"]["accuracy"].as_f64().unwrap(), result["majority"].as_f64().unwrap());
+    // 95 here; the majority class has 65. One epoch of noise would be near the latter.
+    assert!(accuracy > majority + 15.0, "accuracy {accuracy}, always the most frequent class {majority}");
+}
