@@ -20,12 +20,25 @@ pub struct Failure {
     pub missing: Vec<Digest>,
     /// Teachers whose artifacts are not what they were (with [`ExitReason::BadData`]).
     pub changed: Vec<Digest>,
+    /// How far the training was.
+    pub steps: Steps,
+}
+
+/// Optimizer steps of an attempt that stopped short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// Of the whole run.
+    pub total: u64,
+    /// Safe in a checkpoint.
+    pub saved: u64,
+    /// Where the attempt began.
+    pub resumed_from: u64,
 }
 
 impl Failure {
     /// An ending that is about no teacher.
     pub fn new(reason: ExitReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), missing: Vec::new(), changed: Vec::new() }
+        Self { reason, message: message.into(), missing: Vec::new(), changed: Vec::new(), steps: Steps::default() }
     }
 
     /// Something about `path` failed for a reason that may pass.
@@ -37,11 +50,20 @@ impl Failure {
         Self::new(ExitReason::StoreUnavailable, format!("{}: cannot {doing}: {error}; {advice}", path.display()))
     }
 
+    /// The same, with how far the training was.
+    #[must_use]
+    pub fn at(self, steps: Steps) -> Self {
+        Self { steps, ..self }
+    }
+
     /// The report that says the same.
     pub fn report(&self) -> RunReport {
         RunReport {
             missing: self.missing.clone(),
             changed: self.changed.clone(),
+            total_steps: self.steps.total,
+            saved_steps: self.steps.saved,
+            resumed_from: self.steps.resumed_from,
             ..RunReport::new(self.reason, self.message.clone())
         }
     }
@@ -102,6 +124,7 @@ impl Problems {
             message: lines.join("\n"),
             missing: self.0.iter().flat_map(|failure| failure.missing.clone()).collect(),
             changed: self.0.iter().flat_map(|failure| failure.changed.clone()).collect(),
+            steps: Steps::default(),
         })
     }
 }

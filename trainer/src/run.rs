@@ -80,22 +80,9 @@ pub fn run(config: &RunConfig, attempt: &str, machinery: &Machinery) -> Result<R
     let prepared = prepare(config, &store, machinery.threads)?;
     let work = Work { config, attempt, machinery, prepared: &prepared, folder: &folder };
     let trained = work.train()?;
-    let results = work.evaluate(&trained.model)?;
-    let mut files = work.write_targets(&trained.model)?;
-    files.append(&mut work.save(&trained.model, &results)?);
-    let report = RunReport {
-        science_hash: Some(config.science_hash.clone()),
-        total_steps: prepared.schedule.steps() as u64,
-        saved_steps: prepared.schedule.steps() as u64,
-        resumed_from: trained.resumed_from,
-        seconds: begin.elapsed().as_secs_f64(),
-        results,
-        ..RunReport::new(ExitReason::Completed, "")
-    };
-    files.insert(REPORT.to_owned(), folder.place(REPORT, &pretty(&report))?);
-    folder.finish(&work.manifest(files))?;
-    folder.clean();
-    Ok(report)
+    // From here on everything is in the last checkpoint, whatever stops it.
+    let finished = work.finish(&trained, begin);
+    finished.map_err(|failure| failure.at(trained.steps))
 }
 
 /// What the attempt that finished a run reported.
@@ -131,6 +118,26 @@ impl Work<'_> {
             interrupt: &self.machinery.interrupt,
         };
         trainer.train()
+    }
+
+    /// Everything that comes after the last step. The manifest is the last thing to be written.
+    fn finish(&self, trained: &Trained, begin: Instant) -> Result<RunReport, Failure> {
+        let results = self.evaluate(&trained.model)?;
+        let mut files = self.write_targets(&trained.model)?;
+        files.append(&mut self.save(&trained.model, &results)?);
+        let report = RunReport {
+            science_hash: Some(self.config.science_hash.clone()),
+            total_steps: trained.steps.total,
+            saved_steps: trained.steps.saved,
+            resumed_from: trained.steps.resumed_from,
+            seconds: begin.elapsed().as_secs_f64(),
+            results,
+            ..RunReport::new(ExitReason::Completed, "")
+        };
+        files.insert(REPORT.to_owned(), self.folder.place(REPORT, &pretty(&report))?);
+        self.folder.finish(&self.manifest(files))?;
+        self.folder.clean();
+        Ok(report)
     }
 
     fn evaluate(&self, model: &Model) -> Result<Vec<TaskResult>, Failure> {

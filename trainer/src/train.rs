@@ -14,7 +14,7 @@ use crate::data::batches::Example;
 use crate::data::micro::{MicroBatchLimit, cut};
 use crate::distill::{Teacher, classification_losses, lambda, regression_losses, weighted_sum};
 use crate::evaluate::gold;
-use crate::failure::Failure;
+use crate::failure::{Failure, Steps};
 use crate::interrupt::Interrupt;
 use crate::model::{self, Dropout, Head, HeadOutput, MicroBatch, Model};
 use crate::optim::{AdamWeightDecay, CLIP_NORM, Gradients, Outcome, Schedule, Settings};
@@ -54,8 +54,8 @@ pub struct Trainer<'a> {
 pub struct Trained {
     /// The model after the last step.
     pub model: Model,
-    /// The step at which this attempt began.
-    pub resumed_from: u64,
+    /// All of them are done and safe.
+    pub steps: Steps,
 }
 
 struct State {
@@ -73,34 +73,43 @@ impl Trainer<'_> {
     pub fn train(&self) -> Result<Trained, Failure> {
         let mut state = self.resume()?;
         let resumed_from = state.step;
-        let total = self.prepared.schedule.steps() as u64;
+        let trained = self.train_from(&mut state);
+        let steps = Steps { total: self.total(), saved: state.saved, resumed_from };
+        trained.map_err(|failure| failure.at(steps))?;
+        Ok(Trained { model: state.model, steps })
+    }
+
+    fn train_from(&self, state: &mut State) -> Result<(), Failure> {
         let rates = self.rates();
         let mut cadence = Cadence::new(self.config.execution.save_checkpoints_steps);
-        self.reporter.stage(Stage::Training, state.step, total);
-        while state.step < total {
+        self.reporter.stage(Stage::Training, state.step, self.total());
+        while state.step < self.total() {
             if self.interrupt.is_set() {
-                self.save(&mut state)?;
-                return Err(self.stopped(state.step, total));
+                self.save(state)?;
+                return Err(self.stopped(state.step));
             }
-            let rate = rates.at(state.step);
-            let loss = self.step(&mut state, rate)?;
+            let loss = self.step(state, rates.at(state.step))?;
             state.step += 1;
             let rows = self.config.science.hyperparameters.train_batch_size;
             self.reporter.advance(state.step, rows.into(), Some(loss));
-            if cadence.is_due(state.step) || state.step == total {
-                cadence.measure(|| self.save(&mut state))?;
+            if cadence.is_due(state.step) || state.step == self.total() {
+                cadence.measure(|| self.save(state))?;
             }
         }
-        Ok(Trained { model: state.model, resumed_from })
+        Ok(())
+    }
+
+    fn total(&self) -> u64 {
+        self.prepared.schedule.steps() as u64
     }
 
     fn rates(&self) -> Schedule {
         let options = &self.config.science.hyperparameters;
-        let total = self.prepared.schedule.steps() as u64;
-        Schedule::new(total, options.warmup_proportion, options.learning_rate)
+        Schedule::new(self.total(), options.warmup_proportion, options.learning_rate)
     }
 
-    fn stopped(&self, step: u64, total: u64) -> Failure {
+    fn stopped(&self, step: u64) -> Failure {
+        let total = self.total();
         let message = format!("stopped by a signal after step {step} of {total}, which is saved; start again to go on");
         Failure::new(ExitReason::Checkpointed, message)
     }
@@ -183,7 +192,7 @@ impl Trainer<'_> {
 
     fn lambda(&self, step: u64) -> f64 {
         let Distillation { annealing, weight } = self.config.science.distillation;
-        lambda(step, self.prepared.schedule.steps() as u64, annealing, weight)
+        lambda(step, self.total(), annealing, weight)
     }
 
     fn diverged(&self, step: u64, loss: f64, examples: &[Example]) -> Failure {

@@ -3,9 +3,11 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bam_crds::report::Stage;
 use bam_crds::{Digest, ExitReason};
 use common::Fixture;
 
@@ -105,6 +107,33 @@ fn killed_at_any_moment_it_ends_with_the_bytes_of_a_run_that_was_never_touched()
         let (artifacts, resumed) = interrupted(&fixture, Duration::from_millis(delay), signal);
         assert!(artifacts == expected, "stopped by {signal} every {delay} ms, resumed from {resumed:?}: bytes differ");
     }
+}
+
+#[test]
+fn sigterm_is_answered_with_a_checkpoint_and_the_report_says_how_far_it_was() {
+    let fixture = Fixture::new();
+    let long = SHORT.replace("\"2\"", "\"200\"");
+    let config = fixture.config(&["rte", "mrpc"], &long, &[]);
+    let (mut command, report) = fixture.train_command(&config, "first");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut progress = lines.map(|line| serde_json::from_str::<bam_crds::Progress>(&line.unwrap()).unwrap());
+    assert!(progress.any(|said| said.stage == Stage::Training && said.done > 2), "it never trained");
+    // SAFETY: a signal to a child of ours that was not waited for, so its pid is still its own.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+    assert_eq!(child.wait().unwrap().code(), Some(81));
+    let stopped: bam_crds::RunReport = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert_eq!(stopped.reason, ExitReason::Checkpointed);
+    assert!(stopped.saved_steps > 2 && stopped.saved_steps < stopped.total_steps, "{stopped:#?}");
+
+    let (mut command, _) = fixture.train_command(&config, "second");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut progress = lines.map(|line| serde_json::from_str::<bam_crds::Progress>(&line.unwrap()).unwrap());
+    let first = progress.find(|said| said.stage == Stage::Training).expect("it trains");
+    assert_eq!(first.done, stopped.saved_steps, "it goes on where it was");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
