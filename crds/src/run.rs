@@ -127,7 +127,7 @@ pub struct BamRunStatus {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The report of the attempt that ended the run.
+    /// What the last attempt that ended said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<RunReport>,
 }

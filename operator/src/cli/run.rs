@@ -1,0 +1,124 @@
+//! `bam run`: trains an experiment on this machine, or goes on where it was stopped.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use bam_crds::BamExperiment;
+use bam_crds::experiment::ExperimentPhase;
+use bam_crds::run::RunPhase;
+
+use super::screen::{Bars, Lines};
+use super::{BamDir, Exit, describe, input, logging, say};
+use crate::local::{Local, Look, Mode, Screen, Settings, ledger::Ledger, progress, trainer};
+use crate::platform::drive;
+
+/// Arguments of `bam run`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The manifest; `-` for standard input.
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    bam_dir: BamDir,
+    /// Runs that train at the same time [default: the manifest's maxParallelRuns, else 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    max_parallel: Option<u32>,
+    /// The trainer program [default: bam-trainer beside this program, else on the PATH].
+    #[arg(long, env = "BAM_TRAINER", value_name = "PATH")]
+    trainer: Option<PathBuf>,
+    /// Log lines instead of progress bars.
+    #[arg(long)]
+    plain: bool,
+}
+
+/// Lines of a failed trainer's log that are shown.
+const LOG_LINES: usize = 10;
+
+pub async fn run(arguments: &Arguments) -> Result<(), Exit> {
+    let experiments = input::experiments(&arguments.file)?;
+    let bam_dir = arguments.bam_dir.absolute()?;
+    let trainer = trainer::find(arguments.trainer.as_deref())?;
+    let several = experiments.len() > 1;
+    for experiment in experiments {
+        let name = experiment.metadata.name.clone().unwrap_or_default();
+        let max_parallel = arguments.max_parallel.or(experiment.spec.max_parallel_runs).unwrap_or(1);
+        let settings = Settings { bam_dir: bam_dir.clone(), trainer: trainer.clone(), max_parallel };
+        if several {
+            say(&format!("{name}\n"));
+        }
+        train(arguments, settings, experiment).await?;
+    }
+    Ok(())
+}
+
+async fn train(arguments: &Arguments, settings: Settings, experiment: BamExperiment) -> Result<(), Exit> {
+    let bam_dir = settings.bam_dir.clone();
+    let max_parallel = settings.max_parallel;
+    note_changes(&experiment, &bam_dir)?;
+    let interrupted = if arguments.plain || !std::io::stderr().is_terminal() {
+        let lines = Lines::default();
+        logging::start("info", None);
+        follow(settings, experiment.clone(), &lines).await?
+    } else {
+        let bars = Bars::new();
+        logging::start("warn", Some(bars.drawing()));
+        let followed = follow(settings, experiment.clone(), &bars).await;
+        bars.finish();
+        followed?
+    };
+    if interrupted {
+        return Err(Exit::Interrupted(
+            "stopped; what was trained is safe, run the same command again to go on".to_owned(),
+        ));
+    }
+    let ledger = Ledger::open(&bam_dir, Mode::ReadOnly)?;
+    conclude(&Look { bam_dir, ledger, experiment, max_parallel })
+}
+
+async fn follow(settings: Settings, experiment: BamExperiment, screen: &dyn Screen) -> Result<bool, Exit> {
+    let local = Local::new(settings, experiment, screen)?;
+    local.reopen_failed()?;
+    drive(&local).await?;
+    Ok(local.interrupted())
+}
+
+/// In a cluster a spec cannot change. Here it can, since what is trained is found by what it is.
+fn note_changes(experiment: &BamExperiment, bam_dir: &Path) -> Result<(), Exit> {
+    let name = experiment.metadata.name.as_deref().unwrap_or_default();
+    let before = Ledger::open(bam_dir, Mode::ReadOnly)?.experiment(name)?;
+    if before.is_some_and(|before| before.spec != experiment.spec) {
+        super::complain(&format!("note: {name} is not what it was when it was run last; what fits is used again"));
+    }
+    Ok(())
+}
+
+/// Shows what came of it.
+fn conclude(look: &Look) -> Result<(), Exit> {
+    let (graph, seen) = look.experiment()?;
+    let bold = std::io::stdout().is_terminal();
+    say(&describe::results(&graph, &seen.status, &look.bam_dir, bold));
+    if seen.status.phase == ExperimentPhase::Complete {
+        return Ok(());
+    }
+    let trials = describe::trials(&seen.status);
+    let mut failures: Vec<_> = seen
+        .status
+        .runs
+        .iter()
+        .filter(|run| run.phase == RunPhase::Failed)
+        .map(|run| {
+            let attempt = look.ledger.attempt(&run.name, look.ledger.attempts(&run.name));
+            let mut text = format!("{} ({}) failed: {}", describe::title(run, trials), run.name, run.message);
+            let log = attempt.stderr();
+            for line in progress::last_lines(&log, LOG_LINES) {
+                text += &format!("\n    {line}");
+            }
+            text + &format!("\n  log: {}", log.display())
+        })
+        .collect();
+    if failures.is_empty() {
+        let said = seen.status.conditions.iter().find(|condition| condition.type_ == "Failed");
+        failures.extend(said.map(|condition| condition.message.clone()));
+    }
+    Err(Exit::failed(failures.join("\n")))
+}

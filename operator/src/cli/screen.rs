@@ -1,0 +1,188 @@
+//! What a person sees while runs are under way: bars on a terminal, lines elsewhere.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Instant;
+
+use bam_crds::report::Stage;
+use bam_crds::run::{Role, RunPhase};
+use bam_crds::{BamExperimentStatus, BamRunStatus, Progress};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::describe;
+use crate::local::Screen;
+use crate::plan::status::failure_message;
+
+/// A line per change of state, and one per tenth of the steps.
+#[derive(Debug, Default)]
+pub struct Lines {
+    runs: RefCell<BTreeMap<String, Shown>>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    title: String,
+    phase: Option<RunPhase>,
+    stage: Option<Stage>,
+    tenths: u64,
+    pace: Pace,
+}
+
+impl Screen for Lines {
+    fn experiment(&self, status: &BamExperimentStatus) {
+        let trials = describe::trials(status);
+        let mut runs = self.runs.borrow_mut();
+        for run in &status.runs {
+            let shown = runs.entry(run.name.clone()).or_default();
+            shown.title = describe::title(run, trials);
+            shown.phase.get_or_insert(run.phase);
+        }
+    }
+
+    fn run(&self, run: &str, status: &BamRunStatus) {
+        let mut runs = self.runs.borrow_mut();
+        let Some(shown) = runs.get_mut(run) else { return };
+        if shown.phase.replace(status.phase) == Some(status.phase) {
+            return;
+        }
+        let title = &shown.title;
+        match status.phase {
+            RunPhase::Pending => tracing::info!(run, "{title} {}", status.waiting_for),
+            RunPhase::Running => tracing::info!(run, "{title} is under way"),
+            RunPhase::Succeeded => tracing::info!(run, "{title} is done"),
+            RunPhase::Failed => tracing::error!(run, "{title} failed: {}", failure_message(status)),
+        }
+    }
+
+    fn progress(&self, run: &str, progress: &Progress) {
+        let mut runs = self.runs.borrow_mut();
+        let Some(shown) = runs.get_mut(run) else { return };
+        let tenths = progress.done * 10 / progress.total.max(1);
+        let eta = shown.pace.seconds_left(progress);
+        if shown.stage == Some(progress.stage) && shown.tenths == tenths {
+            return;
+        }
+        (shown.stage, shown.tenths) = (Some(progress.stage), tenths);
+        let numbers = numbers(progress, eta);
+        let stage = describe::stage(progress.stage);
+        let count = match progress.total {
+            0 => String::new(),
+            total => format!(" {} of {total}", progress.done),
+        };
+        tracing::info!(run, "{}: {stage}{count}{numbers}", shown.title);
+    }
+}
+
+/// A bar per run.
+#[derive(Debug)]
+pub struct Bars {
+    bars: MultiProgress,
+    runs: RefCell<BTreeMap<String, (ProgressBar, RunPhase, Pace)>>,
+}
+
+impl Bars {
+    /// Draws on standard error.
+    pub fn new() -> Self {
+        Self { bars: MultiProgress::new(), runs: RefCell::default() }
+    }
+
+    /// Where to write above the bars.
+    pub fn drawing(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    fn add(&self, title: String) -> ProgressBar {
+        let style = "{prefix:<16} {bar:16.cyan/dim} {pos:>6}/{len:<6} {wide_msg}";
+        // The template is a constant of this file, and the default style is not worse than none.
+        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bars.add(ProgressBar::new(0).with_style(style).with_prefix(title))
+    }
+
+    /// Leaves the bars as they are.
+    pub fn finish(&self) {
+        let runs = self.runs.borrow();
+        runs.values().for_each(|(bar, ..)| bar.abandon());
+        if !runs.is_empty() {
+            // The last bar fills its line, and leaves the cursor on it.
+            let _ = writeln!(std::io::stderr());
+        }
+    }
+}
+
+impl Screen for Bars {
+    /// What a run's own status adds is in the experiment's a moment later.
+    fn run(&self, _: &str, _: &BamRunStatus) {}
+
+    fn experiment(&self, status: &BamExperimentStatus) {
+        let trials = describe::trials(status);
+        let mut runs = self.runs.borrow_mut();
+        for run in &status.runs {
+            // A check of the inputs has nothing to count.
+            if run.role == Role::Inputs && run.phase == RunPhase::Succeeded && !runs.contains_key(&run.name) {
+                continue;
+            }
+            let new = || (self.add(describe::title(run, trials)), RunPhase::Pending, Pace::default());
+            let (bar, phase, _) = runs.entry(run.name.clone()).or_insert_with(new);
+            *phase = run.phase;
+            match run.phase {
+                RunPhase::Pending => bar.set_message(run.message.clone()),
+                RunPhase::Running => {}
+                RunPhase::Succeeded => {
+                    let length = bar.length().unwrap_or_default().max(1);
+                    bar.set_length(length);
+                    bar.set_position(length);
+                    bar.set_message("done");
+                }
+                RunPhase::Failed => bar.set_message(format!("failed: {}", run.message)),
+            }
+        }
+    }
+
+    fn progress(&self, run: &str, progress: &Progress) {
+        let mut runs = self.runs.borrow_mut();
+        let Some((bar, phase, pace)) = runs.get_mut(run) else { return };
+        if phase.is_final() {
+            return;
+        }
+        let eta = pace.seconds_left(progress);
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        bar.set_message(format!("{}{}", describe::stage(progress.stage), numbers(progress, eta)));
+    }
+}
+
+fn numbers(progress: &Progress, eta: Option<f64>) -> String {
+    let loss = progress.loss.map(|loss| format!(", loss {loss:.3}"));
+    let speed = progress.rows_per_second.map(|rows| format!(", {rows:.0} rows/s"));
+    let eta = eta.map(|seconds| format!(", {} left", duration(seconds)));
+    [loss, speed, eta].into_iter().flatten().collect()
+}
+
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// How fast a stage goes, from where it was first seen.
+#[derive(Debug, Default)]
+struct Pace {
+    began: Option<(Stage, u64, Instant)>,
+}
+
+impl Pace {
+    fn seconds_left(&mut self, progress: &Progress) -> Option<f64> {
+        let (stage, done, since) = *self.began.get_or_insert((progress.stage, progress.done, Instant::now()));
+        if stage != progress.stage || done > progress.done {
+            self.began = None;
+            return None;
+        }
+        let (new, seconds) = (progress.done - done, since.elapsed().as_secs_f64());
+        let left = progress.total.saturating_sub(progress.done);
+        (new > 0 && left > 0).then(|| seconds / new as f64 * left as f64)
+    }
+}

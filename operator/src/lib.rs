@@ -1,0 +1,10 @@
+//! Plans and runs BAM experiments.
+//!
+//! [`plan`] decides, purely. A [`platform::Platform`] looks and acts, and [`platform::drive`] is the loop between them.
+//! [`manifest`] reads what people write. [`local`] is the platform of a single machine: attempts are subprocesses, and a ledger of files remembers.
+
+pub mod cli;
+pub mod local;
+pub mod manifest;
+pub mod plan;
+pub mod platform;

@@ -1,0 +1,166 @@
+//! Looking: what the planner is told of this machine. In read-only mode it leaves everything as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use bam_crds::run::RunProgress;
+use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, Digest, names};
+use k8s_openapi::jiff::Timestamp;
+
+use super::ledger::{AttemptFolder, Ended, Ledger};
+use super::{Error, Mode, progress, store};
+use crate::plan::experiment::{self, Run};
+use crate::plan::graph::{self, Graph, Node};
+use crate::plan::retry::{Disruption, Ending};
+use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
+
+/// Looks at one experiment and its runs.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The artifact store, absolute.
+    pub bam_dir: PathBuf,
+    /// What is remembered.
+    pub ledger: Ledger,
+    /// The experiment.
+    pub experiment: BamExperiment,
+    /// Runs at the same time.
+    pub max_parallel: u32,
+}
+
+impl Look {
+    /// The experiment's name.
+    pub fn name(&self) -> &str {
+        self.experiment.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The experiment, and the graph of its runs.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn experiment(&self) -> Result<(Graph, experiment::Observed), Error> {
+        self.experiment_with(self.ledger.experiment_status(self.name())?)
+    }
+
+    /// The same, as if this were its status.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn experiment_with(&self, status: BamExperimentStatus) -> Result<(Graph, experiment::Observed), Error> {
+        let spec = &self.experiment.spec;
+        let mut seen = experiment::Observed {
+            status,
+            inputs_key: store::inputs_key(&self.bam_dir, spec)?,
+            limit: Some(self.max_parallel),
+            runs: BTreeMap::new(),
+            whole: Some(BTreeSet::new()),
+        };
+        // The other runs have names only after this one has said what the inputs are.
+        let inputs = graph::inputs(spec, &seen.inputs_key);
+        self.add(&mut seen, &inputs)?;
+        let graph = seen.graph(&self.experiment);
+        for node in &graph.trainings {
+            self.add(&mut seen, node)?;
+        }
+        Ok((graph, seen))
+    }
+
+    fn add(&self, seen: &mut experiment::Observed, node: &Node) -> Result<(), Error> {
+        if let Some(record) = self.ledger.run(&node.name)? {
+            let run = Run {
+                made_by: record.made_by,
+                spec: record.spec,
+                status: self.ledger.run_status(&node.name)?,
+                reopened: self.ledger.reopened(&node.name)?,
+            };
+            seen.runs.insert(node.name.clone(), run);
+        }
+        // After the status: what is said to be done is looked for later than it was said.
+        if let Some(hash) = node.science_hash()
+            && store::stored(&self.bam_dir, hash)? != Stored::Absent
+        {
+            seen.whole.get_or_insert_default().insert(hash.clone());
+        }
+        Ok(())
+    }
+
+    /// A run, if there is one of that name.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or the end of an attempt cannot be written down.
+    pub fn run(&self, name: &str) -> Result<Option<(BamRunSpec, run::Observed)>, Error> {
+        let Some(record) = self.ledger.run(name)? else { return Ok(None) };
+        let status = self.ledger.run_status(name)?;
+        let mut attempts = BTreeMap::new();
+        for number in 1..=self.ledger.attempts(name) {
+            attempts.insert(number, self.attempt(name, number)?);
+        }
+        let config = record.spec.config.as_ref();
+        let mut teachers = BTreeMap::new();
+        for hash in config.iter().flat_map(|config| config.science.teachers()) {
+            teachers.insert(hash.clone(), self.teacher(hash)?);
+        }
+        let seen = run::Observed {
+            status,
+            attempts,
+            stored: config.map_or(Ok(Stored::Unseen), |config| store::stored(&self.bam_dir, &config.science_hash))?,
+            teachers,
+            reopened: self.ledger.reopened(name)?,
+        };
+        Ok(Some((record.spec, seen)))
+    }
+
+    fn teacher(&self, hash: &Digest) -> Result<Teacher, Error> {
+        let run = names::run(hash, &self.experiment.spec.storage);
+        let status = self.ledger.run_status(&run)?;
+        Ok(Teacher { phase: status.phase, attempts: status.attempts, reopened: self.ledger.reopened(&run)? })
+    }
+
+    fn attempt(&self, run: &str, number: u32) -> Result<Attempt, Error> {
+        let folder = self.ledger.attempt(run, number);
+        let state = match folder.ended()? {
+            Some(ended) => AttemptState::Ended(Box::new(ending(&folder, &ended))),
+            None if self.ledger.is_locked(run)? => AttemptState::Running(live_progress(&folder)),
+            None => self.ended_unseen(run, &folder)?,
+        };
+        Ok(Attempt { started_at: folder.started()?.at, state })
+    }
+
+    /// An attempt that is over although no `bam` was there to see it end.
+    fn ended_unseen(&self, run: &str, folder: &AttemptFolder) -> Result<AttemptState, Error> {
+        let mut ended = Ended { at: Timestamp::now(), code: None, out_of_memory: false };
+        if self.ledger.mode() == Mode::ReadWrite {
+            // Whoever holds the lock may be about to write the end that it saw.
+            let Some(_lock) = self.ledger.lock(run)? else {
+                return Ok(AttemptState::Running(live_progress(folder)));
+            };
+            folder.save_ended(&ended)?;
+            ended = folder.ended()?.unwrap_or(ended);
+        }
+        Ok(AttemptState::Ended(Box::new(ending(folder, &ended))))
+    }
+}
+
+/// Is an attempt of this run alive?
+pub(super) fn is_alive(seen: &run::Observed) -> bool {
+    seen.attempts.values().any(|attempt| matches!(attempt.state, AttemptState::Running(_)))
+}
+
+fn live_progress(folder: &AttemptFolder) -> Option<RunProgress> {
+    let progress = progress::last(&folder.stdout())?;
+    Some(RunProgress { stage: progress.stage, done: progress.done, total: progress.total })
+}
+
+fn ending(folder: &AttemptFolder, ended: &Ended) -> Ending {
+    let report = folder.report();
+    let disruption = match ended {
+        Ended { out_of_memory: true, .. } => Some(Disruption::OutOfMemory),
+        Ended { code: None, .. } => Some(Disruption::RunnerGone),
+        Ended { .. } => None,
+    };
+    let said = report.as_ref().map(|report| report.saved_steps);
+    let steps = said.or_else(|| {
+        let last = live_progress(folder)?;
+        (ended.code.is_none() && last.stage == bam_crds::report::Stage::Training).then_some(last.done)
+    });
+    Ending { at: ended.at, code: ended.code, disruption, report, steps: steps.unwrap_or_default() }
+}

@@ -1,0 +1,151 @@
+//! What is wrong with a manifest, as sentences.
+
+use std::fmt;
+
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind as Kind;
+use serde_json::Value;
+
+use super::nearest::nearest;
+use super::schema;
+use super::yaml::Document;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The line, counted from 1.
+    pub line: Option<u64>,
+    /// The field: `spec.tasks[0].name`. Empty: the document.
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+impl Fault {
+    /// A fault of the field behind a JSON pointer.
+    pub fn at(document: &Document, pointer: &str, message: impl Into<String>) -> Self {
+        Self { line: document.line(pointer), path: dotted(pointer), message: message.into() }
+    }
+}
+
+/// `/spec/tasks/0/name` -> `spec.tasks[0].name`.
+pub fn dotted(pointer: &str) -> String {
+    let mut path = String::new();
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        if !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()) {
+            path.push_str(&format!("[{step}]"));
+        } else {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(&step);
+        }
+    }
+    path
+}
+
+/// `spec.tasks[0].name` -> `/spec/tasks/0/name`.
+pub fn pointer(dotted: &str) -> String {
+    let steps = dotted.split(['.', '[', ']']).filter(|step| !step.is_empty());
+    steps.map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1"))).collect()
+}
+
+/// The faults behind one error of the schema: several if several fields are unknown.
+pub fn from_schema(document: &Document, error: &ValidationError<'_>) -> Vec<Fault> {
+    let pointer = error.instance_path().as_str();
+    match error.kind() {
+        Kind::AdditionalProperties { unexpected } => unexpected
+            .iter()
+            .map(|field| Fault::at(document, &format!("{pointer}/{}", escape(field)), unknown(pointer, field)))
+            .collect(),
+        Kind::Required { property } => {
+            let field = property.as_str().unwrap_or_default();
+            let below = format!("{pointer}/{field}");
+            let about = schema::at(&below).and_then(|schema| schema["description"].as_str()).unwrap_or_default();
+            // The description of the specification is that of the whole object.
+            let about = if below == "/spec" { "what to train" } else { about };
+            let about = about.split(". ").next().unwrap_or_default().trim_end_matches('.').replace('\n', " ");
+            let about = if about.is_empty() { String::new() } else { format!(" ({})", lower(&about)) };
+            vec![Fault::at(document, &below, format!("is missing{about}"))]
+        }
+        kind => vec![Fault::at(document, pointer, sentence(document, pointer, kind, error.instance()))],
+    }
+}
+
+fn escape(field: &str) -> String {
+    field.replace('~', "~0").replace('/', "~1")
+}
+
+fn unknown(parent: &str, field: &str) -> String {
+    let known = schema::fields(parent);
+    match nearest(field, known.iter().copied()) {
+        Some(meant) => format!("there is no such field; did you mean {meant}?"),
+        None => format!("there is no such field; there are {}", known.join(", ")),
+    }
+}
+
+fn sentence(document: &Document, pointer: &str, kind: &Kind, value: &Value) -> String {
+    let shown = document.text(pointer).map_or_else(|| value.to_string(), str::to_owned);
+    match kind {
+        Kind::Enum { options } => {
+            let options: Vec<_> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let typed = value.as_str().unwrap_or_default();
+            let hint = nearest(typed, options.iter().copied()).map(|meant| format!("; did you mean {meant}?"));
+            format!("{value} is not one of {}{}", options.join(", "), hint.unwrap_or_default())
+        }
+        Kind::Type { .. } => wrong_type(pointer, value, &shown),
+        Kind::Minimum { limit } => format!("must be at least {limit}, but is {shown}"),
+        Kind::Maximum { limit } => format!("must be at most {limit}, but is {shown}"),
+        Kind::MinItems { limit } => format!("must have at least {}", items(*limit)),
+        Kind::MaxItems { limit } => format!("must have at most {}", items(*limit)),
+        Kind::MinLength { .. } => "must not be empty".to_owned(),
+        Kind::MaxLength { limit } => format!("must have at most {limit} characters"),
+        Kind::Pattern { .. } if is_decimal(pointer) => {
+            format!("{value} is not a decimal number: write it like \"0.1\" or \"5e-5\"")
+        }
+        Kind::Pattern { pattern } => format!("{value} must match {pattern}"),
+        _ => format!("{value} is refused by the schema ({})", kind.keyword()),
+    }
+}
+
+fn items(count: u64) -> String {
+    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
+}
+
+fn is_decimal(pointer: &str) -> bool {
+    schema::at(pointer).is_some_and(|schema| schema["x-kubernetes-int-or-string"] == true)
+}
+
+fn wrong_type(pointer: &str, value: &Value, shown: &str) -> String {
+    if is_decimal(pointer) && value.is_f64() {
+        return format!("quote it, as Kubernetes keeps no floating-point numbers: \"{shown}\"");
+    }
+    let wanted = schema::at(pointer).and_then(|schema| schema["type"].as_str()).unwrap_or("string");
+    let wanted = match wanted {
+        _ if is_decimal(pointer) => "a number in quotes",
+        "integer" => "a whole number",
+        "boolean" => "true or false",
+        "string" if value.is_number() || value.is_boolean() => return format!("must be text: quote it, \"{shown}\""),
+        "string" => "text",
+        "array" => "a list (lines that begin with `- `)",
+        "object" => "fields with values, not a single value",
+        other => other,
+    };
+    match value {
+        Value::Null => format!("must be {wanted}, but is empty"),
+        Value::Object(_) | Value::Array(_) => format!("must be {wanted}"),
+        _ => format!("must be {wanted}, but is {shown}"),
+    }
+}
+
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}

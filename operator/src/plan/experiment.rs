@@ -1,0 +1,247 @@
+//! Which runs of an experiment are made now, and how it stands. It sequences: attempts are the runs' own business.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bam_crds::run::{Role, RunPhase};
+use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::graph::{self, Graph, Node};
+use super::places::{Place, Places};
+use super::run::complaints;
+use super::standing::Standing;
+use super::status::failure_message;
+use super::{Action, Plan, Planned, Reopened, Why};
+
+/// What was seen of an experiment, perhaps out of date.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// The status that was published last.
+    pub status: BamExperimentStatus,
+    /// Whose input files these are, and their state, as far as it can be told without reading them.
+    pub inputs_key: String,
+    /// Runs that may be under way at the same time; absent: all.
+    pub limit: Option<u32>,
+    /// The runs of the experiment's graph that exist, by name.
+    pub runs: BTreeMap<String, Run>,
+    /// The science hashes of these runs whose manifest is whole in the store; absent: nobody can tell from here.
+    pub whole: Option<BTreeSet<Digest>>,
+}
+
+impl Observed {
+    /// The runs of `experiment`, as far as they can be told from what was seen.
+    pub fn graph(&self, experiment: &BamExperiment) -> Graph {
+        let check = self.runs.get(&graph::inputs(&experiment.spec, &self.inputs_key).name);
+        Graph::of(&experiment.spec, &self.inputs_key, &self.status, check.map(|run| &run.status))
+    }
+}
+
+/// A run that exists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// The experiment that made it.
+    pub made_by: String,
+    /// What it is.
+    pub spec: BamRunSpec,
+    /// How it stands.
+    pub status: BamRunStatus,
+    /// What was asked of it.
+    pub reopened: Reopened,
+}
+
+impl Run {
+    /// Where it stands. What was reopened is not over, even if its status does not say so yet.
+    pub(super) fn phase(&self) -> RunPhase {
+        let phase = self.status.phase;
+        if phase.is_final() && self.reopened.voids(self.status.attempts) { RunPhase::Pending } else { phase }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.phase().is_final()
+    }
+
+    /// What `node` asks for otherwise than this run was made: the first who makes a run decides how it is carried out.
+    pub fn differences(&self, node: &Node) -> Vec<String> {
+        let (own, wanted) = (carried_out(&self.spec), carried_out(&node.spec));
+        let names: BTreeSet<_> = own.keys().chain(wanted.keys()).collect();
+        names.into_iter().filter(|name| own.get(*name) != wanted.get(*name)).cloned().collect()
+    }
+}
+
+/// All of a run that is not what it learns, by field.
+fn carried_out(spec: &BamRunSpec) -> Map<String, Value> {
+    let execution = spec.config.as_ref().map(|config| serde_json::to_value(&config.execution));
+    let mut fields = match execution {
+        Some(Ok(Value::Object(fields))) => fields,
+        _ => Map::new(),
+    };
+    let policy = serde_json::to_value(&spec.failure_policy).unwrap_or_default();
+    fields.insert("failurePolicy".to_owned(), policy);
+    fields
+}
+
+/// Decides what to do about an experiment.
+pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> Plan<BamExperimentStatus> {
+    let name = experiment.metadata.name.as_deref().unwrap_or_default();
+    let graph = observed.graph(experiment);
+    let world = World { name, graph: &graph, observed };
+
+    let mut actions = Vec::new();
+    let mut places = Places::new(&world);
+    let mut whys = BTreeMap::new();
+    for node in graph.nodes() {
+        let (why, action) = world.decide(node, &mut places);
+        if let Some(action) = action {
+            actions.push(Planned { title: node.title.clone(), action, why: why.clone() });
+        }
+        whys.insert(node.name.clone(), why);
+    }
+    let status = Standing::new(&world, &whys).status(experiment.metadata.generation, now);
+    Plan { actions, status, revisit: None, whys }
+}
+
+/// All that a decision looks at.
+pub(super) struct World<'a> {
+    pub(super) name: &'a str,
+    pub(super) graph: &'a Graph,
+    pub(super) observed: &'a Observed,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn run(&self, node: &Node) -> Option<&'a Run> {
+        self.observed.runs.get(&node.name)
+    }
+
+    fn named(&self, names: &'a [String]) -> impl Iterator<Item = &'a Node> {
+        self.graph.trainings.iter().filter(|node| names.contains(&node.name))
+    }
+
+    /// Is the run known to be whole in the store?
+    fn is_whole(&self, node: &Node) -> bool {
+        let whole = self.observed.whole.as_ref();
+        whole.zip(node.science_hash()).is_some_and(|(whole, hash)| whole.contains(hash))
+    }
+
+    /// Is it over, and its manifest known to be gone since?
+    fn is_lost(&self, node: &Node, run: &Run) -> bool {
+        run.phase() == RunPhase::Succeeded
+            && node.role() != Role::Inputs
+            && self.observed.whole.is_some()
+            && !self.is_whole(node)
+    }
+
+    pub(super) fn is_done(&self, node: &Node) -> bool {
+        self.run(node).is_some_and(|run| run.phase() == RunPhase::Succeeded && !self.is_lost(node, run))
+    }
+
+    pub(super) fn has_failed(&self, node: &Node) -> bool {
+        self.run(node).is_some_and(|run| run.phase() == RunPhase::Failed)
+    }
+
+    /// Is this student still to be trained, and can it be?
+    pub(super) fn is_open(&self, student: &'a Node) -> bool {
+        let nothing_to_train = match self.run(student) {
+            Some(run) => self.is_done(student) || run.phase() == RunPhase::Failed,
+            None => self.is_whole(student),
+        };
+        !nothing_to_train && !self.named(&student.teachers).any(|teacher| self.has_failed(teacher))
+    }
+
+    pub(super) fn is_needed(&self, node: &Node) -> bool {
+        node.role() != Role::Teacher
+            || self.graph.trainings.iter().any(|other| other.teachers.contains(&node.name) && self.is_open(other))
+    }
+
+    /// Will something still happen to this run, without anything new being started for it?
+    pub(super) fn is_under_way(&self, node: &'a Node) -> bool {
+        match self.run(node) {
+            Some(run) => !run.is_over() && (node.role() != Role::Student || self.is_open(node)),
+            None => self.is_whole(node),
+        }
+    }
+
+    /// The attempts that did not find this teacher's targets as they were, and that nobody has acted on.
+    fn complaints(&self, teacher: &Node, run: &Run) -> BTreeSet<String> {
+        let Some(hash) = teacher.science_hash() else {
+            return BTreeSet::new();
+        };
+        let students = self.graph.trainings.iter().filter(|other| other.teachers.contains(&teacher.name));
+        students
+            .filter_map(|student| {
+                let seen = self.run(student).filter(|student| !student.is_over())?;
+                let missed = complaints(&seen.status, &seen.reopened).contains(&hash);
+                missed.then(|| names::attempt(&student.name, seen.status.attempts))
+            })
+            .filter(|attempt| !run.reopened.by.contains(attempt))
+            .collect()
+    }
+
+    /// Why a run stands where it stands, and what to do about it.
+    fn decide(&self, node: &'a Node, places: &mut Places) -> (Why, Option<Action>) {
+        match self.run(node) {
+            Some(run) => self.decide_made(node, run, places),
+            None => self.decide_unmade(node, places),
+        }
+    }
+
+    fn decide_made(&self, node: &'a Node, run: &Run, places: &mut Places) -> (Why, Option<Action>) {
+        let complaints = self.complaints(node, run);
+        let reopen = |after: u32, by: &BTreeSet<String>| Action::Reopen {
+            run: node.name.clone(),
+            reopened: Reopened { after, by: by.clone() },
+        };
+        let why = match run.phase() {
+            RunPhase::Succeeded if self.is_needed(node) && !complaints.is_empty() => {
+                let why = Why::TargetsGone { attempts: complaints.iter().cloned().collect() };
+                return match places.take(Place::ForItsStudent) {
+                    Ok(()) => (why, Some(reopen(run.status.attempts, &complaints))),
+                    Err(full) => (full, None),
+                };
+            }
+            RunPhase::Succeeded if self.is_needed(node) && self.is_lost(node, run) => {
+                let student = node.role() == Role::Student;
+                let by = BTreeSet::from([format!("experiment {}", self.name)]);
+                return match places.take(if student { Place::OfItsOwn } else { Place::ForItsStudent }) {
+                    Ok(()) => (Why::Lost, Some(reopen(run.status.attempts, &by))),
+                    Err(full) => (full, None),
+                };
+            }
+            RunPhase::Succeeded => Why::Done,
+            RunPhase::Failed => Why::Failed { message: failure_message(&run.status) },
+            RunPhase::Running => Why::UnderWay { attempt: run.status.attempts },
+            RunPhase::Pending => Why::Waits { message: run.status.waiting_for.clone() },
+        };
+        // It is being trained again already: whoever complains meanwhile is helped by the same attempt.
+        let joins = !run.is_over() && !complaints.is_empty() && !run.reopened.by.is_empty();
+        (why, joins.then(|| reopen(run.reopened.after, &complaints)))
+    }
+
+    fn decide_unmade(&self, node: &'a Node, places: &mut Places) -> (Why, Option<Action>) {
+        let create = || Action::CreateRun { name: node.name.clone(), spec: Box::new(node.spec.clone()) };
+        if self.is_whole(node) {
+            return (Why::Cached, Some(create()));
+        }
+        if node.role() == Role::Inputs && self.graph.pinned.is_some() {
+            return (Why::Done, None);
+        }
+        if !self.is_needed(node) {
+            return (Why::NotNeeded, None);
+        }
+        let titles = |is: &dyn Fn(&Node) -> bool| -> Vec<String> {
+            self.named(&node.teachers).filter(|teacher| is(teacher)).map(|teacher| teacher.title.clone()).collect()
+        };
+        let failed = titles(&|teacher| self.has_failed(teacher));
+        if !failed.is_empty() {
+            return (Why::TeacherFailed { teachers: failed }, None);
+        }
+        let missing = titles(&|teacher| !self.is_done(teacher));
+        if !missing.is_empty() {
+            return (Why::TeachersNotDone { teachers: missing }, None);
+        }
+        match places.take(Place::OfItsOwn) {
+            Ok(()) => (Why::New, Some(create())),
+            Err(full) => (full, None),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! An experiment as a graph of runs: the check of its inputs, then one teacher per task, then a student per trial.
+
+use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
+use bam_crds::experiment::{DistillSpec, PinnedInputs, TaskSpec};
+use bam_crds::identity::SEMANTICS_VERSION;
+use bam_crds::run::Role;
+use bam_crds::{
+    BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, Execution, Hyperparameters, InputsConfig,
+    RunConfig, Science, names,
+};
+
+use super::{Why, steps};
+
+/// The seed of every teacher: one that does not depend on the experiment, so that experiments share teachers.
+const TEACHER_SEED: u32 = 1;
+
+/// One run of an experiment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// What to call it in a sentence: `inputs check`, `teacher rte`, `student`, `student 2`.
+    pub title: String,
+    /// Its tasks, in order.
+    pub tasks: Vec<String>,
+    /// The trial, counted from 1; only of students.
+    pub trial: Option<u32>,
+    /// Names of the runs that it learns from.
+    pub teachers: Vec<String>,
+    /// Its optimizer steps, as far as they can be told before it runs.
+    pub steps: Option<u64>,
+    /// What it is.
+    pub spec: BamRunSpec,
+}
+
+impl Node {
+    /// What it is for.
+    pub fn role(&self) -> Role {
+        self.spec.role
+    }
+
+    /// Its key in the store; none for a check of the inputs.
+    pub fn science_hash(&self) -> Option<&Digest> {
+        self.spec.config.as_ref().map(|config| &config.science_hash)
+    }
+}
+
+/// All runs of an experiment, as far as they are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Graph {
+    /// The check of the inputs.
+    pub inputs: Node,
+    /// What it found; the names of the other runs are made of it.
+    pub pinned: Option<PinnedInputs>,
+    /// Teachers, then students. Empty before the inputs are known.
+    pub trainings: Vec<Node>,
+    /// What is wrong with what the check found.
+    pub fault: Option<Why>,
+}
+
+impl Graph {
+    /// The graph of `spec`. `key` names the state of the input files, `status` may hold an earlier finding, and `check`
+    /// is how the run that [`inputs`] names stands, where there is one.
+    pub fn of(spec: &BamExperimentSpec, key: &str, status: &BamExperimentStatus, check: Option<&BamRunStatus>) -> Self {
+        let inputs = inputs(spec, key);
+        let pinned =
+            status.inputs.clone().filter(|pinned| pinned.run == inputs.name).or_else(|| found(&inputs.name, check?));
+        let (trainings, fault) = match pinned.as_ref().map(|pinned| trainings(spec, &pinned.report)) {
+            None => (Vec::new(), None),
+            Some(Ok(trainings)) => (trainings, None),
+            Some(Err(fault)) => (Vec::new(), Some(fault)),
+        };
+        Self { inputs, pinned, trainings, fault }
+    }
+
+    /// All runs, in the order in which they can start.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        std::iter::once(&self.inputs).chain(&self.trainings)
+    }
+}
+
+fn found(run: &str, check: &BamRunStatus) -> Option<PinnedInputs> {
+    let report = check.report.as_ref()?.inputs.clone()?;
+    check.phase.is_final().then(|| PinnedInputs { run: run.to_owned(), report })
+}
+
+/// The run that checks the inputs of `spec`. `key` says whose they are and in which state, since what a check finds may
+/// be out of date tomorrow.
+pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
+    let teachers = spec
+        .distill
+        .iter()
+        .flat_map(|distill| spec.tasks.iter().map(|task| teacher_hyperparameters(spec, distill, task)));
+    let all: Vec<_> = teachers.chain([student_hyperparameters(spec)]).collect();
+    let config = InputsConfig {
+        tasks: spec.tasks.iter().map(|task| task.name.clone()).collect(),
+        max_seq_length: all.iter().map(|options| options.max_seq_length).max().unwrap_or_default(),
+        debug: all.iter().all(|options| options.debug),
+        execution: execution(spec),
+    };
+    Node {
+        name: names::inputs(&config, key),
+        title: "inputs check".to_owned(),
+        tasks: config.tasks.clone(),
+        trial: None,
+        teachers: Vec::new(),
+        steps: None,
+        spec: BamRunSpec {
+            role: Role::Inputs,
+            config: None,
+            inputs: Some(config),
+            failure_policy: spec.failure_policy.clone(),
+        },
+    }
+}
+
+/// All trainings of `spec` on these inputs: teachers in the order of the tasks, then students by trial.
+///
+/// # Errors
+/// The reason, if the findings are not complete: they come from a program that may be of another version.
+pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport) -> Result<Vec<Node>, Why> {
+    let mut teachers = Vec::new();
+    if let Some(distill) = &spec.distill {
+        for task in &spec.tasks {
+            teachers.push(teacher(spec, found, distill, task)?);
+        }
+    }
+    let students = (1..=spec.trials).map(|trial| student(spec, found, &teachers, trial));
+    let students = students.collect::<Result<Vec<_>, _>>()?;
+    teachers.extend(students);
+    Ok(teachers)
+}
+
+fn teacher(
+    spec: &BamExperimentSpec,
+    found: &InputsReport,
+    distill: &DistillSpec,
+    task: &TaskSpec,
+) -> Result<Node, Why> {
+    let science = Science {
+        semantics_version: SEMANTICS_VERSION,
+        model: found.model.clone(),
+        tasks: vec![identity(found, &task.name, Vec::new())?],
+        hyperparameters: teacher_hyperparameters(spec, distill, task),
+        distillation: Distillation::default(),
+        seed: TEACHER_SEED,
+        precision: Precision::default(),
+    };
+    training(
+        spec,
+        found,
+        Training {
+            role: Role::Teacher,
+            title: format!("teacher {}", task.name),
+            trial: None,
+            science,
+            teachers: Vec::new(),
+        },
+    )
+}
+
+fn student(spec: &BamExperimentSpec, found: &InputsReport, teachers: &[Node], trial: u32) -> Result<Node, Why> {
+    let of_task = |task: &str| -> Vec<Digest> {
+        teachers.iter().filter(|teacher| teacher.tasks[0] == task).filter_map(Node::science_hash).cloned().collect()
+    };
+    let tasks = spec.tasks.iter().map(|task| identity(found, &task.name, of_task(&task.name)));
+    let distillation = spec.distill.as_ref().map(|distill| Distillation {
+        annealing: distill.annealing,
+        weight: distill.weight.as_ref().map_or(Distillation::default().weight, |weight| weight.value()),
+    });
+    let science = Science {
+        semantics_version: SEMANTICS_VERSION,
+        model: found.model.clone(),
+        tasks: tasks.collect::<Result<_, _>>()?,
+        hyperparameters: student_hyperparameters(spec),
+        distillation: distillation.unwrap_or_default(),
+        // In 64 bits first: the schema allows a sum of at most 1,000,000,099, but a planner does not panic.
+        seed: u32::try_from(u64::from(spec.seed) + u64::from(trial) - 1).unwrap_or(u32::MAX),
+        precision: Precision::default(),
+    };
+    let title = if spec.trials == 1 { "student".to_owned() } else { format!("student {trial}") };
+    let teachers = teachers.iter().map(|teacher| teacher.name.clone()).collect();
+    training(spec, found, Training { role: Role::Student, title, trial: Some(trial), science, teachers })
+}
+
+/// What differs between a teacher and a student.
+struct Training {
+    role: Role,
+    title: String,
+    trial: Option<u32>,
+    science: Science,
+    teachers: Vec<String>,
+}
+
+fn training(spec: &BamExperimentSpec, found: &InputsReport, training: Training) -> Result<Node, Why> {
+    let Training { role, title, trial, mut science, teachers } = training;
+    if science.hyperparameters.debug {
+        science.model.weights = None;
+    } else if science.model.weights.is_none() {
+        return Err(Why::InputsIncomplete { lacks: format!("the weights of {}", spec.model.pretrained) });
+    }
+    let steps = steps::of(&science, &found.tasks);
+    let tasks = science.tasks.iter().map(|task| task.name.clone()).collect();
+    let config = RunConfig::new(science, execution(spec));
+    Ok(Node {
+        name: names::run(&config.science_hash, &spec.storage),
+        title,
+        tasks,
+        trial,
+        teachers,
+        steps,
+        spec: BamRunSpec { role, config: Some(config), inputs: None, failure_policy: spec.failure_policy.clone() },
+    })
+}
+
+fn identity(found: &InputsReport, task: &str, teachers: Vec<Digest>) -> Result<TaskIdentity, Why> {
+    let files = found.tasks.get(task).ok_or_else(|| Why::InputsIncomplete { lacks: format!("the data of {task}") })?;
+    Ok(TaskIdentity { name: task.to_owned(), train: files.train.clone(), dev: files.dev.clone(), teachers })
+}
+
+fn student_hyperparameters(spec: &BamExperimentSpec) -> Hyperparameters {
+    spec.hyperparameters.resolve(spec.tasks.len())
+}
+
+/// The task's own options, else those of all teachers, else the student's as far as they describe the inputs.
+fn teacher_hyperparameters(spec: &BamExperimentSpec, distill: &DistillSpec, task: &TaskSpec) -> Hyperparameters {
+    let own = task.teacher.as_ref().map(|teacher| teacher.hyperparameters.clone()).unwrap_or_default();
+    own.or(&distill.hyperparameters).or(&spec.hyperparameters.of_inputs()).resolve(1)
+}
+
+/// The part of a run that changes nothing of what it learns. Its store is a name here; the platform puts the folder in
+/// its place at which an attempt sees it.
+fn execution(spec: &BamExperimentSpec) -> Execution {
+    Execution {
+        store: format!("pvc://{}", spec.storage.persistent_volume_claim.claim_name),
+        pretrained: spec.model.pretrained.clone(),
+        threads: spec.compute.threads,
+        micro_batch_tokens: spec.compute.micro_batch_tokens,
+        save_checkpoints_steps: spec.compute.save_checkpoints_steps,
+        write_test_outputs: spec.compute.write_test_outputs,
+    }
+}

@@ -1,0 +1,151 @@
+//! The planner: from what a person asked for and what was seen to what is done next, as data.
+//!
+//! Everything in here is synchronous, deterministic and infallible. It sees no client, no clock, no file and no
+//! randomness: time is an argument, maps are ordered. So the cluster, the laptop and the tests get the same decisions,
+//! and a plan can be printed, compared and tested as text.
+//!
+//! * [`graph`] turns an experiment into the runs it consists of;
+//! * [`experiment`] decides which of them are made, and folds them into the experiment's status;
+//! * [`run`] decides when a run is tried, and how it stands;
+//! * [`retry`] says who pays for an attempt that failed;
+//! * [`why`] holds the reason for every action, and for its absence.
+
+pub mod experiment;
+pub mod graph;
+mod places;
+pub mod retry;
+pub mod run;
+mod standing;
+pub mod status;
+mod steps;
+pub mod why;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bam_crds::BamRunSpec;
+use bam_crds::run::Role;
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use why::Why;
+
+/// What is done next, and how things stand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<Status> {
+    /// What to do, in order. Doing one twice, late or not at all is safe.
+    pub actions: Vec<Planned>,
+    /// The status to publish.
+    pub status: Status,
+    /// Look again at this moment, even if nothing happens.
+    pub revisit: Option<Timestamp>,
+    /// By run: why it stands where it stands. Every run that is not under way has one.
+    pub whys: BTreeMap<String, Why>,
+}
+
+/// An action with its reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// What to call the run that it is about: `teacher rte`.
+    pub title: String,
+    /// What to do.
+    pub action: Action,
+    /// Why.
+    pub why: Why,
+}
+
+/// One effect, so specific that carrying it out leaves no choice.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make this run. If there is one of that name, it is the same run: join it.
+    CreateRun {
+        /// Its name, which is the hash of what it trains.
+        name: String,
+        /// What it is.
+        spec: Box<BamRunSpec>,
+    },
+    /// Have a run that is over tried again: merge this into what was asked of it before.
+    Reopen {
+        /// The run.
+        run: String,
+        /// Which of its attempts no longer count, and who says so.
+        reopened: Reopened,
+    },
+    /// Begin this attempt. If there is one of that number, it was begun before: leave it.
+    StartAttempt(Start),
+}
+
+/// What to call a run where nothing is known of its experiment: `teacher rte`, `student of rte and mrpc (seed 2)`.
+fn title(spec: &BamRunSpec) -> String {
+    let Some(config) = &spec.config else { return "inputs check".to_owned() };
+    let science = &config.science;
+    let tasks: Vec<_> = science.tasks.iter().map(|task| task.name.as_str()).collect();
+    match spec.role {
+        Role::Student => format!("student of {} (seed {})", why::and(&tasks), science.seed),
+        role => format!("{} {}", role.noun(), why::and(&tasks)),
+    }
+}
+
+impl Action {
+    /// The run that it is about.
+    pub fn run(&self) -> &str {
+        match self {
+            Self::CreateRun { name, .. } => name,
+            Self::Reopen { run, .. } => run,
+            Self::StartAttempt(start) => &start.run,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateRun { .. } => f.write_str("make its run"),
+            Self::Reopen { .. } => f.write_str("open its run again"),
+            Self::StartAttempt(Start { number, micro_batch_tokens: None, .. }) => {
+                write!(f, "start attempt {number}")
+            }
+            Self::StartAttempt(Start { number, micro_batch_tokens: Some(tokens), .. }) => {
+                write!(f, "start attempt {number} with micro-batches of {tokens} word pieces")
+            }
+        }
+    }
+}
+
+/// One attempt to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The run.
+    pub run: String,
+    /// Counted from 1, never used twice.
+    pub number: u32,
+    /// The bound of a rung on the out-of-memory ladder; absent: what the run's spec says.
+    pub micro_batch_tokens: Option<u32>,
+}
+
+/// A run that was over and is tried again. Counted in attempts and not in time: clocks may differ, and Kubernetes keeps
+/// whole seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reopened {
+    /// Attempts up to this number no longer count, neither as success nor as failure.
+    pub after: u32,
+    /// Who asked: the attempts that missed this run's targets, or a person.
+    #[serde(default)]
+    pub by: BTreeSet<String>,
+}
+
+impl Reopened {
+    /// Both requests at once. The order in which requests arrive, and how often, does not matter.
+    #[must_use]
+    pub fn merged(mut self, other: &Self) -> Self {
+        self.after = self.after.max(other.after);
+        self.by.extend(other.by.iter().cloned());
+        self
+    }
+
+    /// Is what a run reached in so many attempts void?
+    pub fn voids(&self, attempts: u32) -> bool {
+        !self.by.is_empty() && attempts <= self.after
+    }
+}

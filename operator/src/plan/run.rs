@@ -1,0 +1,338 @@
+//! When a run is tried, and how it stands. A run knows its teachers and its attempts, and nothing of experiments.
+
+use std::collections::BTreeMap;
+
+use bam_crds::run::{Failures, Role, RunPhase, RunProgress};
+use bam_crds::{BamRunSpec, BamRunStatus, Digest, ExitReason, RunReport, names};
+use k8s_openapi::jiff::Timestamp;
+
+use super::retry::{self, Ending};
+use super::status::{Finding, failure_message, set_condition, time};
+use super::why::and;
+use super::{Action, Plan, Planned, Reopened, Start, Why};
+
+/// What was seen of a run, perhaps out of date.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// The status that was published last.
+    pub status: BamRunStatus,
+    /// The attempts that can still be seen, by number.
+    pub attempts: BTreeMap<u32, Attempt>,
+    /// What the store holds of it.
+    pub stored: Stored,
+    /// The runs that it learns from, by science hash.
+    pub teachers: BTreeMap<Digest, Teacher>,
+    /// Whether somebody wants it to be tried again.
+    pub reopened: Reopened,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Where it stands.
+    pub state: AttemptState,
+}
+
+/// Where an attempt stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttemptState {
+    /// Alive, with what it says of its progress.
+    Running(Option<RunProgress>),
+    /// Over.
+    Ended(Box<Ending>),
+}
+
+/// What the store holds of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Stored {
+    /// Nobody can tell from here.
+    #[default]
+    Unseen,
+    /// No whole manifest.
+    Absent,
+    /// A whole manifest, and the report beside it.
+    Whole(Option<Box<RunReport>>),
+}
+
+/// A run that another one learns from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Teacher {
+    /// Where it stands.
+    pub phase: RunPhase,
+    /// Its attempts so far.
+    pub attempts: u32,
+    /// What was asked of it.
+    pub reopened: Reopened,
+}
+
+impl Teacher {
+    /// Are its targets there, as far as is known?
+    fn is_done(&self) -> bool {
+        self.phase == RunPhase::Succeeded && !self.reopened.voids(self.attempts)
+    }
+}
+
+/// Decides what to do about the run `name`.
+pub fn plan(name: &str, spec: &BamRunSpec, observed: &Observed, now: Timestamp) -> Plan<BamRunStatus> {
+    let case = Case { name, spec, observed };
+    let mut status = observed.status.clone();
+    case.reopen(&mut status);
+    case.settle(&mut status);
+    let verdict = case.judge(&status, now);
+    apply(&mut status, &verdict, now);
+    let why = verdict.why();
+    Plan {
+        actions: case.actions(&verdict),
+        status,
+        revisit: if let Verdict::Waits(_, until) = verdict { until } else { None },
+        whys: BTreeMap::from([(name.to_owned(), why)]),
+    }
+}
+
+/// The teachers that the last attempt of a run missed: its targets were gone, or not what they were.
+///
+/// Nothing if the run was over and opened again since.
+pub fn complaints<'a>(status: &'a BamRunStatus, reopened: &Reopened) -> Vec<&'a Digest> {
+    let last = status.history.last().filter(|last| !reopened.voids(last.number));
+    let said = last.and_then(|last| last.reason);
+    match (&status.report, said) {
+        (Some(report), Some(ExitReason::MissingInput | ExitReason::BadData)) => {
+            report.missing.iter().chain(&report.changed).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What is to become of a run.
+enum Verdict {
+    /// It is done, and this is its report.
+    Succeeded(Option<Box<RunReport>>),
+    /// It will not be tried again, and this is why.
+    Failed(String),
+    Running(u32, Option<RunProgress>),
+    /// It is not tried now; perhaps at that moment.
+    Waits(Why, Option<Timestamp>),
+    Starts(Start, Why),
+}
+
+impl Verdict {
+    fn phase(&self) -> RunPhase {
+        match self {
+            Self::Succeeded(_) => RunPhase::Succeeded,
+            Self::Failed(_) => RunPhase::Failed,
+            Self::Running(..) => RunPhase::Running,
+            Self::Waits(..) | Self::Starts(..) => RunPhase::Pending,
+        }
+    }
+
+    fn why(&self) -> Why {
+        match self {
+            Self::Succeeded(_) => Why::Done,
+            Self::Failed(message) => Why::Failed { message: message.clone() },
+            Self::Running(attempt, _) => Why::UnderWay { attempt: *attempt },
+            Self::Waits(why, _) | Self::Starts(_, why) => why.clone(),
+        }
+    }
+}
+
+/// The teachers that a run cannot start without.
+#[derive(Default)]
+struct Missed<'a> {
+    /// To be trained first.
+    waited_for: Vec<&'a Digest>,
+    /// Trained again for this run already, and still not right.
+    twice: Vec<&'a Digest>,
+}
+
+/// All that a decision looks at.
+struct Case<'a> {
+    name: &'a str,
+    spec: &'a BamRunSpec,
+    observed: &'a Observed,
+}
+
+impl<'a> Case<'a> {
+    /// A run that was over and is wanted again gets fresh budgets.
+    fn reopen(&self, status: &mut BamRunStatus) {
+        if status.phase.is_final() && self.observed.reopened.voids(status.attempts) {
+            status.phase = RunPhase::Pending;
+            status.failures = Failures::default();
+            status.not_before = None;
+            status.report = None;
+        }
+    }
+
+    /// Writes what ended since the last time into the status.
+    fn settle(&self, status: &mut BamRunStatus) {
+        for (&number, attempt) in &self.observed.attempts {
+            status.attempts = status.attempts.max(number);
+            let AttemptState::Ended(ending) = &attempt.state else { continue };
+            if number <= last_settled(status) {
+                continue;
+            }
+            if !self.observed.reopened.voids(number) && !self.ended_well(ending) {
+                let before = status.history.iter().map(|record| record.saved_steps).max().unwrap_or_default();
+                let payer = ending.payer(before, self.spec.config.is_some());
+                let pause = retry::charge(&mut status.failures, payer, self.name);
+                status.not_before = pause.map(|pause| time(ending.at.saturating_add(pause).unwrap_or(ending.at)));
+            }
+            retry::remember(&mut status.history, ending.record(number, attempt.started_at));
+            status.report.clone_from(&ending.report);
+        }
+    }
+
+    /// Did this attempt leave what the run is for?
+    fn ended_well(&self, ending: &Ending) -> bool {
+        let report = ending.report.as_ref();
+        ending.reason() == Some(ExitReason::Completed)
+            && match (self.spec.role, &self.observed.stored) {
+                (Role::Inputs, _) => report.is_some_and(|report| report.inputs.is_some()),
+                (_, Stored::Unseen) => report.is_some(),
+                (_, Stored::Absent) => false,
+                (_, Stored::Whole(_)) => true,
+            }
+    }
+
+    fn judge(&self, status: &BamRunStatus, now: Timestamp) -> Verdict {
+        let open = self.observed.attempts.range(last_settled(status) + 1..);
+        let mut alive = open.filter_map(|(number, attempt)| match &attempt.state {
+            AttemptState::Running(progress) => Some(Verdict::Running(*number, progress.clone())),
+            AttemptState::Ended(_) => None,
+        });
+        if let Some(running) = alive.next() {
+            return running;
+        }
+        if let Some(report) = self.success(status) {
+            return Verdict::Succeeded(report);
+        }
+        // What is over does not come back by itself, whatever else was seen.
+        match status.phase {
+            RunPhase::Succeeded => return Verdict::Succeeded(status.report.clone().map(Box::new)),
+            RunPhase::Failed => return Verdict::Failed(failure_message(status)),
+            RunPhase::Pending | RunPhase::Running => {}
+        }
+        let missed = self.missed(status);
+        match self.failure(status, &missed) {
+            Some(message) => Verdict::Failed(message),
+            None => self.next(status, &missed, now),
+        }
+    }
+
+    /// The report of the run, if it is done.
+    fn success(&self, status: &BamRunStatus) -> Option<Option<Box<RunReport>>> {
+        let reopened = &self.observed.reopened;
+        let completed = status
+            .history
+            .last()
+            .is_some_and(|last| last.reason == Some(ExitReason::Completed) && !reopened.voids(last.number));
+        let said = status.report.clone().map(Box::new);
+        match (self.spec.role, &self.observed.stored) {
+            (Role::Inputs, _) => {
+                (completed && said.as_ref().is_some_and(|report| report.inputs.is_some())).then_some(said)
+            }
+            (_, Stored::Unseen) => (completed && said.is_some()).then_some(said),
+            (_, Stored::Absent) => None,
+            (_, Stored::Whole(report)) => {
+                (completed || !reopened.voids(status.attempts)).then(|| report.clone().or(said))
+            }
+        }
+    }
+
+    /// The teachers that are not done, or that the last attempt missed and that are not done again.
+    fn missed(&self, status: &BamRunStatus) -> Missed<'a> {
+        let complaints = complaints(status, &self.observed.reopened);
+        let mut missed = Missed::default();
+        for hash in self.spec.config.iter().flat_map(|config| config.science.teachers()) {
+            let teacher = self.observed.teachers.get(hash).cloned().unwrap_or_default();
+            let asked_by = |number| teacher.reopened.by.contains(&names::attempt(self.name, number));
+            let complained = complaints.contains(&hash);
+            let answered = asked_by(status.attempts);
+            let answered_before = (self.observed.reopened.after + 1..status.attempts).any(asked_by);
+            if complained && answered_before && !answered {
+                missed.twice.push(hash);
+            } else if !teacher.is_done() || (complained && !answered) {
+                missed.waited_for.push(hash);
+            }
+        }
+        missed
+    }
+
+    /// Why the run will not be tried again, if it will not.
+    fn failure(&self, status: &BamRunStatus, missed: &Missed<'_>) -> Option<String> {
+        let last = status.history.last().filter(|last| !self.observed.reopened.voids(last.number))?;
+        let ended = retry::describe(last);
+        if !missed.twice.is_empty() {
+            let tasks = and(&self.tasks_of(&missed.twice));
+            return Some(format!("its last attempt {ended}, although the teacher of {tasks} was trained again"));
+        }
+        let is_final =
+            matches!(last.reason, Some(ExitReason::BadConfig | ExitReason::BadData | ExitReason::MissingInput));
+        if is_final && complaints(status, &self.observed.reopened).is_empty() {
+            return Some(format!("its last attempt {ended}"));
+        }
+        if let Some(spent) = retry::spent(&status.failures, &self.spec.failure_policy) {
+            return Some(format!("its last attempt {ended} ({spent})"));
+        }
+        retry::micro_batch_tokens(self.spec, status.failures.out_of_memory).err()
+    }
+
+    fn next(&self, status: &BamRunStatus, missed: &Missed<'_>, now: Timestamp) -> Verdict {
+        if !missed.waited_for.is_empty() {
+            return Verdict::Waits(Why::TeacherGone { tasks: self.tasks_of(&missed.waited_for) }, None);
+        }
+        let ended = status.history.last().map(retry::describe);
+        if let Some(until) = status.not_before.as_ref().map(|time| time.0).filter(|until| *until > now) {
+            return Verdict::Waits(Why::BackingOff { ended: ended.unwrap_or_default(), until }, Some(until));
+        }
+        let why = match ended {
+            _ if self.observed.reopened.voids(status.attempts) => {
+                Why::AskedAgain { by: self.observed.reopened.by.iter().cloned().collect() }
+            }
+            Some(ended) => Why::AnotherAttempt { ended },
+            None => Why::FirstAttempt,
+        };
+        let start = Start {
+            run: self.name.to_owned(),
+            number: status.attempts + 1,
+            micro_batch_tokens: retry::micro_batch_tokens(self.spec, status.failures.out_of_memory).unwrap_or_default(),
+        };
+        Verdict::Starts(start, why)
+    }
+
+    fn tasks_of(&self, teachers: &[&Digest]) -> Vec<String> {
+        let tasks = self.spec.config.iter().flat_map(|config| &config.science.tasks);
+        let learns = tasks.filter(|task| task.teachers.iter().any(|hash| teachers.contains(&hash)));
+        learns.map(|task| task.name.clone()).collect()
+    }
+
+    fn actions(&self, verdict: &Verdict) -> Vec<Planned> {
+        let Verdict::Starts(start, why) = verdict else { return Vec::new() };
+        vec![Planned { title: super::title(self.spec), action: Action::StartAttempt(start.clone()), why: why.clone() }]
+    }
+}
+
+fn last_settled(status: &BamRunStatus) -> u32 {
+    status.history.last().map_or(0, |last| last.number)
+}
+
+fn apply(status: &mut BamRunStatus, verdict: &Verdict, now: Timestamp) {
+    let why = verdict.why();
+    status.phase = verdict.phase();
+    status.waiting_for = if status.phase == RunPhase::Pending { why.to_string() } else { String::new() };
+    match verdict {
+        Verdict::Succeeded(report) => {
+            status.progress = None;
+            status.report = report.as_deref().cloned();
+        }
+        Verdict::Failed(_) => status.progress = None,
+        Verdict::Running(_, progress) => status.progress.clone_from(progress),
+        Verdict::Waits(..) | Verdict::Starts(..) => {}
+    }
+    let message = if let Verdict::Failed(message) = verdict { message.clone() } else { why.to_string() };
+    for (kind, phase) in [("Complete", RunPhase::Succeeded), ("Failed", RunPhase::Failed)] {
+        let finding = Finding { kind, holds: status.phase == phase, reason: why.reason(), message: message.clone() };
+        set_condition(&mut status.conditions, finding, now);
+    }
+}

@@ -1,0 +1,181 @@
+//! Why something is done, or is not done yet.
+//!
+//! One type for the reason of an action and of its absence: [`Why::reason`] is the stable word for conditions, events
+//! and metrics, and the [`Display`](std::fmt::Display) is the sentence that a person reads in `status.waitingFor`, in a
+//! log line and in `bam explain`. The sentence continues "teacher rte …".
+
+use std::fmt;
+
+use k8s_openapi::jiff::Timestamp;
+
+/// Why a run stands where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The check did not say all that is needed.
+    InputsIncomplete {
+        /// What it says nothing about.
+        lacks: String,
+    },
+    /// A student needs its teachers' targets.
+    TeachersNotDone {
+        /// The titles of those that are not done.
+        teachers: Vec<String>,
+    },
+    /// A student's teacher failed for good.
+    TeacherFailed {
+        /// The titles of those that failed.
+        teachers: Vec<String>,
+    },
+    /// No student that is still to be trained learns from this teacher.
+    NotNeeded,
+    /// As many runs are under way as may be.
+    NoPlace {
+        /// How many that are.
+        limit: u32,
+    },
+    /// Nobody has made this run yet.
+    New,
+    /// The store has the whole manifest of this run.
+    Cached,
+    /// Another experiment made this run.
+    Joined {
+        /// Which one.
+        by: String,
+        /// Where its wishes for the execution differ from this experiment's.
+        differences: Vec<String>,
+    },
+    /// Targets of a teacher are missing or not what they were; it is trained again.
+    TeacherGone {
+        /// The tasks whose targets are waited for.
+        tasks: Vec<String>,
+    },
+    /// The run was done, but its artifacts are gone from the store.
+    Lost,
+    /// A student's attempt did not find this run's targets as they should be.
+    TargetsGone {
+        /// The attempts.
+        attempts: Vec<String>,
+    },
+    /// The run itself says what it waits for.
+    Waits {
+        /// In a person's words.
+        message: String,
+    },
+    /// A run is tried again although it was over.
+    AskedAgain {
+        /// Who asked for it.
+        by: Vec<String>,
+    },
+    /// A run is tried for the first time.
+    FirstAttempt,
+    /// A run is tried again.
+    AnotherAttempt {
+        /// How the last attempt ended.
+        ended: String,
+    },
+    /// A run is tried again, but not yet.
+    BackingOff {
+        /// How the last attempt ended.
+        ended: String,
+        /// When it is tried again.
+        until: Timestamp,
+    },
+    /// An attempt is under way.
+    UnderWay {
+        /// Its number.
+        attempt: u32,
+    },
+    /// The run is done.
+    Done,
+    /// The run will not be tried again.
+    Failed {
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+impl Why {
+    /// The stable name.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::InputsIncomplete { .. } => "InputsIncomplete",
+            Self::TeachersNotDone { .. } => "TeachersNotDone",
+            Self::TeacherFailed { .. } => "TeacherFailed",
+            Self::NotNeeded => "NotNeeded",
+            Self::NoPlace { .. } => "NoPlace",
+            Self::New => "New",
+            Self::Cached => "Cached",
+            Self::Joined { .. } => "Joined",
+            Self::TeacherGone { .. } => "TeacherGone",
+            Self::Lost => "Lost",
+            Self::Waits { .. } => "Waits",
+            Self::TargetsGone { .. } => "TargetsGone",
+            Self::AskedAgain { .. } => "AskedAgain",
+            Self::FirstAttempt => "FirstAttempt",
+            Self::AnotherAttempt { .. } => "AnotherAttempt",
+            Self::BackingOff { .. } => "BackingOff",
+            Self::UnderWay { .. } => "UnderWay",
+            Self::Done => "Done",
+            Self::Failed { .. } => "Failed",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InputsIncomplete { lacks } => {
+                write!(
+                    f,
+                    "cannot be named: the check of the inputs says nothing about {lacks}; use the trainer that belongs to this operator"
+                )
+            }
+            Self::TeachersNotDone { teachers } => write!(f, "waits for {}", and(teachers)),
+            Self::TeacherFailed { teachers } => {
+                write!(f, "will not start: {} failed", and(teachers))
+            }
+            Self::NotNeeded => f.write_str("is not needed: no student that is still to be trained learns from it"),
+            Self::NoPlace { limit: 1 } => f.write_str("waits for its turn: one run trains at a time"),
+            Self::NoPlace { limit } => {
+                write!(f, "waits for its turn: {limit} runs train at a time")
+            }
+            // Three looks at the same thing, a moment apart: one sentence, so that a status is not written for each.
+            Self::New | Self::FirstAttempt => f.write_str("is new"),
+            Self::Cached => f.write_str("is whole in the store"),
+            Self::Joined { by, differences } => {
+                write!(f, "is shared with experiment {by}, which made it")?;
+                match differences.as_slice() {
+                    [] => Ok(()),
+                    differences => write!(f, "; what is said here of {} does not count", and(differences)),
+                }
+            }
+            Self::TeacherGone { tasks } => {
+                write!(f, "waits until the teacher of {} is trained again: its targets are gone or changed", and(tasks))
+            }
+            Self::Lost => f.write_str("is trained again: its artifacts are gone from the store"),
+            Self::Waits { message } if message.is_empty() => f.write_str("is new"),
+            Self::Waits { message } => f.write_str(message),
+            Self::TargetsGone { attempts } => {
+                write!(f, "is trained again: {} did not find its targets as they were", and(attempts))
+            }
+            Self::AskedAgain { by } => write!(f, "is tried again, as {} asked for it", and(by)),
+            Self::AnotherAttempt { ended } => write!(f, "is tried again: the last attempt {ended}"),
+            Self::BackingOff { ended, until } => {
+                write!(f, "is tried again at {until:.0}: the last attempt {ended}")
+            }
+            Self::UnderWay { attempt } => write!(f, "is under way (attempt {attempt})"),
+            Self::Done => f.write_str("is done"),
+            Self::Failed { message } => write!(f, "failed: {message}"),
+        }
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(crate) fn and(words: &[impl AsRef<str>]) -> String {
+    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
+    match words.split_last() {
+        None => String::new(),
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+    }
+}

@@ -1,0 +1,76 @@
+//! Builders of what the tests feed to the planner.
+
+use std::collections::BTreeMap;
+
+use bam_crds::config::{InputsReport, ModelIdentity, TaskInputs};
+use bam_crds::experiment::{BamExperiment, BamExperimentSpec, DistillSpec, TaskSpec};
+use bam_crds::{Digest, ExitReason, RunReport};
+use bam_operator::plan::retry::Ending;
+use k8s_openapi::jiff::Timestamp;
+
+/// The moment at which every test begins.
+pub fn start() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+pub fn digest(of: &str) -> Digest {
+    Digest::of_bytes(of.as_bytes())
+}
+
+/// An experiment over `tasks` with a student per trial.
+pub fn experiment(tasks: &[&str]) -> BamExperiment {
+    let spec = BamExperimentSpec {
+        tasks: tasks.iter().map(|name| TaskSpec { name: (*name).to_owned(), teacher: None }).collect(),
+        distill: None,
+        hyperparameters: Default::default(),
+        seed: 1,
+        trials: 1,
+        model: bam_crds::experiment::ModelSpec { pretrained: "tiny".to_owned() },
+        storage: Default::default(),
+        compute: Default::default(),
+        failure_policy: Default::default(),
+        max_parallel_runs: None,
+    };
+    BamExperiment::new("exp", spec)
+}
+
+pub fn distilled(tasks: &[&str]) -> BamExperiment {
+    let mut experiment = experiment(tasks);
+    experiment.spec.distill = Some(DistillSpec { annealing: true, ..Default::default() });
+    experiment
+}
+
+/// What a check of the inputs finds.
+pub fn findings(tasks: &[String]) -> InputsReport {
+    let files = |task: &String| TaskInputs {
+        train: digest(&format!("{task} train")),
+        train_rows: 1600,
+        dev: digest(&format!("{task} dev")),
+        dev_rows: 320,
+    };
+    InputsReport {
+        model: ModelIdentity {
+            config: digest("config"),
+            vocabulary: digest("vocabulary"),
+            weights: Some(digest("weights")),
+        },
+        tasks: tasks.iter().map(|task| (task.clone(), files(task))).collect::<BTreeMap<_, _>>(),
+        complete_runs: Vec::new(),
+    }
+}
+
+/// An attempt that ended with this code, without a word.
+pub fn exit(code: i32) -> Ending {
+    Ending { at: start(), code: Some(code), disruption: None, report: None, steps: 0 }
+}
+
+/// An attempt that ended with this reason, and said so.
+pub fn said(reason: ExitReason, message: &str) -> Ending {
+    Ending { report: Some(RunReport::new(reason, message)), ..exit(reason.code()) }
+}
+
+pub fn checkpointed(steps: u64) -> Ending {
+    let mut ending = said(ExitReason::Checkpointed, "");
+    ending.steps = steps;
+    ending
+}

@@ -1,0 +1,198 @@
+//! Experiments: their graph, what they start, and what their status says.
+
+use std::collections::BTreeSet;
+
+use bam_crds::experiment::{BamExperiment, ExperimentPhase, TeacherSpec};
+use bam_crds::run::{Role, RunPhase};
+use bam_crds::{Digest, HyperparameterOverrides};
+use bam_operator::plan::graph::{Node, inputs, trainings};
+
+use crate::build;
+use crate::world::{Fate, State, World};
+
+fn nodes(experiment: &BamExperiment) -> Vec<Node> {
+    let tasks: Vec<_> = experiment.spec.tasks.iter().map(|task| task.name.clone()).collect();
+    trainings(&experiment.spec, &build::findings(&tasks)).unwrap()
+}
+
+fn science(node: &Node) -> &bam_crds::Science {
+    &node.spec.config.as_ref().unwrap().science
+}
+
+#[test]
+fn a_teacher_per_task_then_a_student_per_trial() {
+    let mut experiment = build::distilled(&["rte", "mrpc"]);
+    experiment.spec.trials = 2;
+    experiment.spec.seed = 7;
+    let nodes = nodes(&experiment);
+    let titles: Vec<_> = nodes.iter().map(|node| node.title.as_str()).collect();
+    assert_eq!(titles, ["teacher rte", "teacher mrpc", "student 1", "student 2"]);
+    let seeds: Vec<_> = nodes.iter().map(|node| science(node).seed).collect();
+    assert_eq!(seeds, [1, 1, 7, 8], "a teacher's seed is its own");
+    for student in &nodes[2..] {
+        for (task, teacher) in science(student).tasks.iter().zip(&nodes) {
+            assert_eq!(task.teachers, [science(teacher).hash()]);
+        }
+    }
+    let names: BTreeSet<_> = nodes.iter().map(|node| &node.name).collect();
+    assert_eq!(names.len(), 4);
+}
+
+#[test]
+fn without_distillation_there_are_only_students() {
+    let nodes = nodes(&build::experiment(&["rte", "mrpc"]));
+    assert_eq!(nodes.len(), 1);
+    assert_eq!((nodes[0].title.as_str(), nodes[0].role()), ("student", Role::Student));
+    assert!(!science(&nodes[0]).distills());
+}
+
+#[test]
+fn a_teachers_options_are_its_own_then_those_of_all_teachers_then_the_students_inputs() {
+    let options = |epochs: Option<f64>, length, batch| HyperparameterOverrides {
+        num_train_epochs: epochs.map(Into::into),
+        max_seq_length: length,
+        train_batch_size: batch,
+        ..Default::default()
+    };
+    let mut experiment = build::distilled(&["rte", "mrpc"]);
+    experiment.spec.hyperparameters = options(Some(9.0), Some(64), Some(16));
+    experiment.spec.distill.as_mut().unwrap().hyperparameters = options(Some(2.0), None, None);
+    experiment.spec.tasks[1].teacher = Some(TeacherSpec { hyperparameters: options(Some(1.0), Some(96), None) });
+    let nodes = nodes(&experiment);
+    let of = |index: usize| {
+        let options = &science(&nodes[index]).hyperparameters;
+        (options.num_train_epochs, options.max_seq_length, options.train_batch_size, options.learning_rate)
+    };
+    assert_eq!(of(0), (2.0, 64, 32, 5e-5), "the inputs are the student's, the rest a single task's default");
+    assert_eq!(of(1), (1.0, 96, 32, 5e-5));
+    assert_eq!(of(2), (9.0, 64, 16, 1e-4));
+    assert_eq!(inputs(&experiment.spec, "key").spec.inputs.unwrap().max_seq_length, 96);
+}
+
+#[test]
+fn debug_runs_have_no_pretrained_weights() {
+    let mut experiment = build::distilled(&["rte", "mrpc"]);
+    experiment.spec.hyperparameters.debug = Some(true);
+    assert!(nodes(&experiment).iter().all(|node| science(node).model.weights.is_none()));
+    assert!(inputs(&experiment.spec, "key").spec.inputs.unwrap().debug);
+    experiment.spec.distill.as_mut().unwrap().hyperparameters.debug = Some(false);
+    let of_teachers: Vec<_> = nodes(&experiment).iter().map(|node| science(node).model.weights.is_some()).collect();
+    assert_eq!(of_teachers, [true, true, false]);
+    assert!(!inputs(&experiment.spec, "key").spec.inputs.unwrap().debug, "somebody needs the weights");
+}
+
+#[test]
+fn experiments_that_need_the_same_teacher_name_the_same_run() {
+    let mut one = build::distilled(&["rte", "mrpc"]);
+    let mut other = build::distilled(&["rte"]);
+    one.metadata.name = Some("one".to_owned());
+    other.spec.trials = 5;
+    other.spec.seed = 3;
+    other.spec.compute.threads = Some(2);
+    assert_eq!(nodes(&one)[0].name, nodes(&other)[0].name);
+    one.spec.storage.persistent_volume_claim.claim_name = "elsewhere".to_owned();
+    assert_ne!(nodes(&one)[0].name, nodes(&other)[0].name, "in another store it is another run");
+    assert_eq!(nodes(&one)[0].science_hash(), nodes(&other)[0].science_hash());
+}
+
+#[test]
+fn edited_inputs_are_checked_again() {
+    let experiment = build::distilled(&["rte"]);
+    assert_ne!(inputs(&experiment.spec, "before").name, inputs(&experiment.spec, "after").name);
+}
+
+#[test]
+fn a_check_that_says_nothing_of_a_task_ends_the_experiment_with_a_sentence() {
+    let experiment = build::distilled(&["rte", "mrpc"]);
+    let fault = trainings(&experiment.spec, &build::findings(&["rte".to_owned()])).unwrap_err();
+    assert_eq!(fault.reason(), "InputsIncomplete");
+    assert!(fault.to_string().contains("the data of mrpc"), "{fault}");
+}
+
+/// What an experiment's runs came to: title and phase.
+fn phases(state: &State) -> Vec<(String, RunPhase)> {
+    let of = |run: &bam_crds::experiment::RunSummary| {
+        let trial = run.trial.map(|trial| format!(" {trial}")).unwrap_or_default();
+        (format!("{}{trial}", run.role.noun()), run.phase)
+    };
+    state.status.runs.iter().map(of).collect()
+}
+
+fn condition<'a>(state: &'a State, kind: &str) -> (&'a str, &'a str, &'a str) {
+    let found = state.status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+    (&found.status, &found.reason, &found.message)
+}
+
+#[test]
+fn a_student_that_fails_does_not_stop_the_others() {
+    let mut experiment = build::experiment(&["rte"]);
+    experiment.spec.trials = 3;
+    experiment.spec.max_parallel_runs = Some(1);
+    let fates = [Fate::Completes, Fate::Completes, Fate::Exits(65), Fate::Completes];
+    let state = World::new(experiment).with_fates(fates).run();
+    use RunPhase::{Failed, Succeeded};
+    let names = ["inputs", "student 1", "student 2", "student 3"].map(str::to_owned);
+    let expected: Vec<_> = names.into_iter().zip([Succeeded, Succeeded, Failed, Succeeded]).collect();
+    assert_eq!(phases(&state), expected);
+    assert_eq!(state.status.phase, ExperimentPhase::Failed);
+    assert_eq!(state.status.scores["rte"].trials, 2, "what is done counts");
+    let message = "student 2 failed: its last attempt found data that do not fit";
+    assert_eq!(condition(&state, "Failed"), ("True", "Failed", message));
+    assert_eq!(condition(&state, "Complete").0, "False");
+}
+
+#[test]
+fn a_teacher_that_fails_stops_what_nobody_needs_any_more() {
+    let mut experiment = build::distilled(&["rte", "mrpc", "cola"]);
+    experiment.spec.max_parallel_runs = Some(1);
+    let state = World::new(experiment).with_fates([Fate::Completes, Fate::Completes, Fate::Exits(66)]).run();
+    assert_eq!(state.status.phase, ExperimentPhase::Failed);
+    let messages: Vec<_> = state.status.runs.iter().map(|run| run.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "",
+            "",
+            "its last attempt missed an input",
+            "is not needed: no student that is still to be trained learns from it",
+            "will not start: teacher mrpc failed",
+        ]
+    );
+    assert_eq!(state.started.len(), 3);
+}
+
+#[test]
+fn scores_over_trials_are_median_mean_and_deviation() {
+    let mut experiment = build::experiment(&["rte"]);
+    experiment.spec.trials = 4;
+    let state = World::new(experiment).run();
+    let scores = &state.status.scores["rte"];
+    assert_eq!((scores.trials, scores.median, scores.mean), (4, 75.0, 75.0));
+    assert_eq!(scores.standard_deviation, Some(0.0));
+    assert_eq!((state.status.students.as_str(), state.status.progress.as_str()), ("4/4", "100 %"));
+}
+
+#[test]
+fn all_conditions_are_there_from_the_first_status_on() {
+    let experiment = build::distilled(&["rte"]);
+    let seen = bam_operator::plan::experiment::Observed::default();
+    let plan = bam_operator::plan::experiment::plan(&experiment, &seen, build::start());
+    let conditions: Vec<_> = plan.status.conditions.iter().map(|it| (it.type_.as_str(), it.status.as_str())).collect();
+    let expected = ["InputsReady", "TeachersReady", "Complete", "Failed"].map(|kind| (kind, "False"));
+    assert_eq!(conditions, expected);
+    assert_eq!(plan.status.phase, ExperimentPhase::Pending);
+    assert_eq!(plan.status.waiting_for, "inputs check is new");
+}
+
+#[test]
+fn models_that_are_whole_in_the_store_are_not_trained_and_take_no_place() {
+    let mut experiment = build::distilled(&["rte", "mrpc"]);
+    experiment.spec.max_parallel_runs = Some(1);
+    let world = World::new(experiment.clone());
+    let whole: BTreeSet<Digest> = nodes(&experiment).iter().filter_map(Node::science_hash).cloned().collect();
+    world.state.borrow_mut().whole = whole;
+    let state = world.run();
+    assert_eq!(state.status.phase, ExperimentPhase::Complete);
+    assert_eq!(state.started.len(), 1, "only the inputs are checked");
+    assert_eq!(state.status.scores["rte"].median, 75.0, "results are in the store");
+}

@@ -1,0 +1,8 @@
+//! The planner, fed with plain objects: tables whose names are sentences, properties over random worlds, golden plans.
+
+mod build;
+mod experiments;
+mod golden;
+mod properties;
+mod runs;
+mod world;

@@ -1,0 +1,277 @@
+//! One run and its attempts: who pays, when the next one starts, when it is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bam_crds::run::{Failures, RunPhase};
+use bam_crds::{BamRunSpec, ExitReason, names};
+use bam_operator::plan::graph::trainings;
+use bam_operator::plan::retry::{Disruption, Ending};
+use bam_operator::plan::run::{Attempt, AttemptState, Observed, Stored, Teacher, plan};
+use bam_operator::plan::status::failure_message;
+use bam_operator::plan::{Action, Plan, Reopened, Start};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::build::{self, checkpointed, exit, said, start};
+
+const RUN: &str = "run-0123456789abcdef";
+
+fn teacher() -> BamRunSpec {
+    node(0)
+}
+
+fn student() -> BamRunSpec {
+    node(2)
+}
+
+fn node(index: usize) -> BamRunSpec {
+    let experiment = build::distilled(&["rte", "mrpc"]);
+    let findings = build::findings(&["rte".to_owned(), "mrpc".to_owned()]);
+    trainings(&experiment.spec, &findings).unwrap().remove(index).spec
+}
+
+/// A run whose attempts ended like this.
+fn after(endings: impl IntoIterator<Item = Ending>) -> Observed {
+    let ended = |ending| Attempt { started_at: start(), state: AttemptState::Ended(Box::new(ending)) };
+    let attempts = (1..).zip(endings.into_iter().map(ended)).collect();
+    Observed { attempts, stored: Stored::Absent, ..Observed::default() }
+}
+
+fn later() -> Timestamp {
+    start().saturating_add(SignedDuration::from_hours(1)).unwrap()
+}
+
+fn started<S>(plan: &Plan<S>) -> Option<Start> {
+    plan.actions.iter().find_map(|planned| match &planned.action {
+        Action::StartAttempt(start) => Some(start.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn who_pays_for_an_attempt_that_failed() {
+    let steps = |steps| Ending { steps, ..exit(0) };
+    let gone = |steps| Ending { code: None, disruption: Some(Disruption::RunnerGone), steps, ..exit(0) };
+    let application = Failures { application: 1, ..Failures::default() };
+    let infrastructure = Failures { infrastructure: 1, ..Failures::default() };
+    let memory = Failures { out_of_memory: 1, ..Failures::default() };
+    let nobody = Failures::default();
+    let table: [(&str, Ending, &Failures); 17] = [
+        ("an internal error: the program", exit(70), &application),
+        ("a panic: the program", exit(101), &application),
+        ("an abort: the program", exit(134), &application),
+        ("a crash: the program", exit(139), &application),
+        ("a code that nobody knows: the program", exit(3), &application),
+        ("a diverged loss: the program", exit(82), &application),
+        ("a store that cannot be reached: the infrastructure", exit(75), &infrastructure),
+        ("SIGTERM without a checkpoint: the infrastructure", exit(143), &infrastructure),
+        ("SIGKILL: the infrastructure", exit(137), &infrastructure),
+        ("no status: the infrastructure", Ending { code: None, ..exit(0) }, &infrastructure),
+        ("success without a manifest: the infrastructure", steps(20), &infrastructure),
+        ("out of memory: the ladder", exit(80), &memory),
+        ("killed for memory: the ladder", Ending { disruption: Some(Disruption::OutOfMemory), ..exit(137) }, &memory),
+        ("a checkpoint further on: nobody", checkpointed(7), &nobody),
+        ("a checkpoint no further on: the infrastructure", checkpointed(0), &infrastructure),
+        ("bam went away while it got further: nobody", gone(7), &nobody),
+        ("bam went away before it got further: the infrastructure", gone(0), &infrastructure),
+    ];
+    for (sentence, ending, pays) in table {
+        let plan = plan(RUN, &teacher(), &after([ending]), later());
+        assert_eq!(&plan.status.failures, pays, "{sentence}");
+        assert_eq!(started(&plan).map(|start| start.number), Some(2), "{sentence}: it is tried again");
+    }
+}
+
+#[test]
+fn what_a_person_must_mend_is_not_tried_again() {
+    for (reason, phrase) in [
+        (ExitReason::BadConfig, "could not use its configuration"),
+        (ExitReason::BadData, "found data that do not fit"),
+        (ExitReason::MissingInput, "missed an input"),
+    ] {
+        let plan = plan(RUN, &teacher(), &after([said(reason, "train.tsv:3: what is wrong")]), later());
+        assert_eq!(plan.status.phase, RunPhase::Failed);
+        assert_eq!(failure_message(&plan.status), format!("its last attempt {phrase}: train.tsv:3: what is wrong"));
+        assert_eq!(plan.status.failures, Failures::default());
+    }
+}
+
+#[test]
+fn a_budget_that_is_spent_ends_the_run() {
+    let plan = plan(RUN, &teacher(), &after([exit(139), exit(101)]), later());
+    assert_eq!(plan.status.phase, RunPhase::Failed);
+    assert_eq!(
+        failure_message(&plan.status),
+        "its last attempt panicked (exit code 101) (2 failures, and failurePolicy.applicationRetries is 1)"
+    );
+    assert!(plan.actions.is_empty());
+}
+
+#[test]
+fn budgets_are_counted_apart() {
+    let endings = [exit(139), exit(75), exit(137), checkpointed(5), exit(80)];
+    let plan = plan(RUN, &teacher(), &after(endings), later());
+    let failures = Failures { application: 1, infrastructure: 2, out_of_memory: 1 };
+    assert_eq!(plan.status.failures, failures);
+    assert_eq!(plan.status.attempts, 5);
+    assert!(started(&plan).is_some());
+}
+
+#[test]
+fn out_of_memory_halves_the_micro_batch_down_to_one_row() {
+    let mut spec = teacher();
+    let config = spec.config.as_mut().unwrap();
+    config.execution.micro_batch_tokens = Some(700);
+    assert_eq!(config.science.hyperparameters.max_seq_length, 128);
+    let tokens = |times: usize| {
+        let plan = plan(RUN, &spec, &after(std::iter::repeat_n(exit(80), times)), later());
+        started(&plan).map(|start| start.micro_batch_tokens)
+    };
+    assert_eq!(tokens(0), Some(None));
+    assert_eq!(tokens(1), Some(Some(350)));
+    assert_eq!(tokens(2), Some(Some(175)));
+    assert_eq!(tokens(3), Some(Some(128)));
+    assert_eq!(tokens(4), None);
+    let plan = plan(RUN, &spec, &after(std::iter::repeat_n(exit(80), 4)), later());
+    assert_eq!(
+        failure_message(&plan.status),
+        "ran out of memory even with micro-batches of one row (128 word pieces): use a machine with more memory, a \
+         shorter maxSeqLength, or a smaller model"
+    );
+}
+
+#[test]
+fn pauses_double_and_differ_between_runs() {
+    let pause = |run: &str, failures: usize| {
+        let observed = after(std::iter::repeat_n(exit(75), failures));
+        let plan = plan(run, &teacher(), &observed, start());
+        let until = plan.revisit.expect("it waits");
+        assert_eq!(plan.status.not_before.as_ref().unwrap().0, until);
+        until.duration_since(start()).as_secs()
+    };
+    for (failures, shortest) in [(1, 2), (2, 4), (3, 8), (6, 64), (9, 300), (10, 300)] {
+        let seconds = pause(RUN, failures);
+        assert!((shortest..=shortest * 5 / 4).contains(&seconds), "{failures} failures: {seconds} s");
+    }
+    let others: BTreeSet<_> = (0..20).map(|run| pause(&format!("run-{run}"), 6)).collect();
+    assert!(others.len() > 5, "they come back together: {others:?}");
+}
+
+#[test]
+fn a_whole_manifest_is_the_run_whatever_else_was_seen() {
+    for endings in [vec![], vec![exit(139), exit(139)], vec![exit(0)]] {
+        let observed = Observed { stored: Stored::Whole(None), ..after(endings) };
+        let plan = plan(RUN, &teacher(), &observed, later());
+        assert_eq!(plan.status.phase, RunPhase::Succeeded);
+        assert!(plan.actions.is_empty());
+    }
+}
+
+#[test]
+fn where_the_store_cannot_be_seen_the_report_counts() {
+    let unseen = |ending| Observed { stored: Stored::Unseen, ..after([ending]) };
+    let done = plan(RUN, &teacher(), &unseen(said(ExitReason::Completed, "")), later());
+    assert_eq!(done.status.phase, RunPhase::Succeeded);
+    let silent = plan(RUN, &teacher(), &unseen(exit(0)), later());
+    assert_eq!(started(&silent).map(|start| start.number), Some(2), "one more, which only reports");
+}
+
+#[test]
+fn an_attempt_that_is_alive_is_waited_for() {
+    let mut observed = after([exit(139)]);
+    observed.attempts.insert(2, Attempt { started_at: start(), state: AttemptState::Running(None) });
+    let plan = plan(RUN, &teacher(), &observed, later());
+    assert_eq!((plan.status.phase, plan.status.attempts), (RunPhase::Running, 2));
+    assert!(plan.actions.is_empty() && plan.status.waiting_for.is_empty());
+}
+
+#[test]
+fn what_is_written_into_the_status_is_not_counted_again() {
+    let observed = after([exit(139)]);
+    let first = plan(RUN, &teacher(), &observed, start());
+    let again = plan(RUN, &teacher(), &Observed { status: first.status.clone(), ..observed }, start());
+    assert_eq!(again.status, first.status);
+    let gone = Observed { status: first.status.clone(), stored: Stored::Absent, ..Observed::default() };
+    let after_its_job_is_gone = plan(RUN, &teacher(), &gone, start());
+    assert_eq!(after_its_job_is_gone.status, first.status);
+}
+
+/// A student whose first attempt missed the targets of RTE's teacher.
+fn student_that_complained(reopened: Reopened, phase: RunPhase) -> Observed {
+    let spec = student();
+    let science = spec.config.unwrap().science;
+    let rte = science.tasks[0].teachers[0].clone();
+    let mut ending = said(ExitReason::MissingInput, "targets are missing");
+    ending.report.as_mut().unwrap().missing.push(rte.clone());
+    let done = Teacher { phase: RunPhase::Succeeded, attempts: 1, reopened: Reopened::default() };
+    let mut teachers: BTreeMap<_, _> =
+        science.teachers().into_iter().map(|hash| (hash.clone(), done.clone())).collect();
+    let attempts = if reopened.by.is_empty() || phase != RunPhase::Succeeded { 1 } else { 2 };
+    teachers.insert(rte, Teacher { phase, attempts, reopened });
+    Observed { teachers, ..after([ending]) }
+}
+
+#[test]
+fn a_student_waits_while_its_teacher_is_trained_again_and_nobody_pays() {
+    let asked = Reopened { after: 1, by: BTreeSet::from([names::attempt(RUN, 1)]) };
+    let waits = "waits until the teacher of rte is trained again: its targets are gone or changed";
+    for (reopened, phase) in [
+        (Reopened::default(), RunPhase::Succeeded),
+        (asked.clone(), RunPhase::Pending),
+        (asked.clone(), RunPhase::Running),
+    ] {
+        let plan = plan(RUN, &student(), &student_that_complained(reopened, phase), later());
+        assert_eq!((plan.status.phase, plan.status.waiting_for.as_str()), (RunPhase::Pending, waits), "{phase:?}");
+        assert_eq!(plan.status.failures, Failures::default());
+    }
+    let plan = plan(RUN, &student(), &student_that_complained(asked, RunPhase::Succeeded), later());
+    assert_eq!(started(&plan).map(|start| start.number), Some(2));
+}
+
+#[test]
+fn a_teacher_is_trained_again_for_a_student_only_once() {
+    let asked = Reopened { after: 1, by: BTreeSet::from([names::attempt(RUN, 1)]) };
+    let mut observed = student_that_complained(asked, RunPhase::Succeeded);
+    let again = observed.attempts[&1].clone();
+    observed.attempts.insert(2, again);
+    let plan = plan(RUN, &student(), &observed, later());
+    assert_eq!(
+        failure_message(&plan.status),
+        "its last attempt missed an input: targets are missing, although the teacher of rte was trained again"
+    );
+}
+
+#[test]
+fn a_run_that_failed_gets_fresh_budgets_when_somebody_asks_for_it() {
+    let failed = plan(RUN, &teacher(), &after([exit(139), exit(139)]), later());
+    assert_eq!(failed.status.phase, RunPhase::Failed);
+    let reopened = Reopened { after: 2, by: BTreeSet::from(["bam run".to_owned()]) };
+    let from_its_status = Observed { status: failed.status, reopened, ..after([exit(139), exit(139)]) };
+    let from_its_attempts = Observed { status: Default::default(), ..from_its_status.clone() };
+    for observed in [from_its_status, from_its_attempts] {
+        let plan = plan(RUN, &teacher(), &observed, later());
+        assert_eq!(started(&plan).map(|start| start.number), Some(3));
+        assert_eq!(plan.status.failures, Failures::default());
+    }
+}
+
+#[test]
+fn a_teacher_that_is_to_be_trained_again_is_not_done_because_of_its_old_manifest() {
+    let reopened = Reopened { after: 1, by: BTreeSet::from(["run-student-1".to_owned()]) };
+    let observed = Observed { stored: Stored::Whole(None), reopened, ..after([said(ExitReason::Completed, "")]) };
+    let before = plan(RUN, &teacher(), &observed, later());
+    assert_eq!(started(&before).map(|start| start.number), Some(2));
+    let mut observed = observed;
+    let done = Attempt { started_at: later(), state: AttemptState::Ended(Box::new(said(ExitReason::Completed, ""))) };
+    observed.attempts.insert(2, done);
+    let plan = plan(RUN, &teacher(), &observed, later());
+    assert_eq!(plan.status.phase, RunPhase::Succeeded);
+}
+
+#[test]
+fn history_is_bounded() {
+    let mut spec = teacher();
+    spec.failure_policy.infrastructure_retries = 100;
+    let plan = plan(RUN, &spec, &after(std::iter::repeat_n(exit(75), 40)), later());
+    assert_eq!(plan.status.history.len(), bam_crds::run::HISTORY);
+    assert_eq!((plan.status.attempts, plan.status.failures.infrastructure), (40, 40));
+}
