@@ -163,6 +163,11 @@ pub enum Precision {
     Fp32,
 }
 
+/// Padded word pieces of a micro-batch on a CPU when [`Execution::micro_batch_tokens`] says nothing: small enough that rows
+/// of like length come together. GPUs take more; the first rung of the out-of-memory ladder is half of this, so that it is
+/// smaller than any default.
+pub const MICRO_BATCH_TOKENS: u32 = 2048;
+
 /// Everything about a run that does not change what is learned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -228,6 +233,9 @@ pub struct TaskInputs {
     pub train: Digest,
     /// Its rows, swapped copies not counted.
     pub train_rows: u32,
+    /// The order of its two texts means nothing, so `doubleUnordered` adds a swapped copy of every row.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unordered: bool,
     /// Digest of the dev file.
     pub dev: Digest,
     /// Its rows.

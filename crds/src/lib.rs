@@ -11,16 +11,19 @@ pub mod experiment;
 pub mod hyperparameters;
 pub mod identity;
 pub mod names;
+pub mod nearest;
 pub mod report;
 #[cfg(feature = "kube")]
 pub mod run;
 #[cfg(feature = "kube")]
 pub mod schema;
+pub mod shares;
 pub mod store;
 
 pub use config::{Execution, InputsConfig, RunConfig, Science};
 pub use hyperparameters::{HyperparameterOverrides, Hyperparameters};
 pub use identity::Digest;
+pub use nearest::nearest;
 pub use report::{ExitReason, Progress, RunReport};
 pub use store::Manifest;
 

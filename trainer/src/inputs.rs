@@ -87,7 +87,7 @@ impl TaskCheck<'_> {
             task.test_splits().for_each(|split| drop(problems.take(self.rows(task, split))));
         }
         let ((train, train_rows), (dev, dev_rows)) = (train?, dev?);
-        Some(TaskInputs { train, train_rows, dev, dev_rows })
+        Some(TaskInputs { train, train_rows, unordered: task.unordered, dev, dev_rows })
     }
 
     /// Digest and number of rows.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bam_crds::config::TaskIdentity;
-use bam_crds::{Digest, ExitReason, Hyperparameters, RunConfig, store as layout};
+use bam_crds::shares::shares;
+use bam_crds::{Digest, ExitReason, Hyperparameters, RunConfig, nearest, store as layout};
 
 use crate::data::align::align;
 use crate::data::batches::Schedule;
 use crate::data::features::{Features, featurise};
-use crate::data::shares::shares;
 use crate::data::targets::{Targets, TargetsError};
 use crate::data::tokenize::{Tokenizer, VocabError};
 use crate::data::tsv::{DEBUG_LINES, Row, read_split};
@@ -301,7 +301,7 @@ pub(crate) fn data_file(store: &Store, task: &Task, split: Split) -> Option<Path
 }
 
 pub(crate) fn unknown_task(name: &str) -> String {
-    let nearest = task::nearest(name, task::names()).map(|nearest| format!("; did you mean {nearest}?"));
+    let nearest = nearest(name, task::names()).map(|nearest| format!("; did you mean {nearest}?"));
     format!("there is no task {name:?}{} The tasks are {}", nearest.unwrap_or(".".into()), task::names().join(", "))
 }
 

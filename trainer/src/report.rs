@@ -36,6 +36,8 @@ struct State {
     said: Instant,
     rows: u64,
     window: (Instant, u64),
+    /// When the stage began, and what was done by then.
+    begin: (Instant, u64),
 }
 
 impl Reporter {
@@ -52,7 +54,7 @@ impl Reporter {
     fn new(without_terminal: Voice) -> Self {
         let now = Instant::now();
         let progress = Progress { stage: Stage::Preparing, done: 0, total: 0, loss: None, rows_per_second: None };
-        let state = State { progress, said: now, rows: 0, window: (now, 0) };
+        let state = State { progress, said: now, rows: 0, window: (now, 0), begin: (now, 0) };
         let voice = match std::io::stdout().is_terminal() {
             true => Voice::Bar(ProgressBar::new(0).with_style(style())),
             false => without_terminal,
@@ -66,6 +68,7 @@ impl Reporter {
         state.progress = Progress { stage, done, total, loss: None, rows_per_second: None };
         state.rows = 0;
         state.window = (Instant::now(), 0);
+        state.begin = (Instant::now(), done);
         match &self.voice {
             Voice::Bar(bar) => {
                 bar.set_message(format!("{stage:?}"));
@@ -93,7 +96,7 @@ impl Reporter {
             Voice::Json if last || state.said.elapsed() >= PACE => state.say(),
             Voice::Plain if last || state.said.elapsed() >= PLAIN_PACE => {
                 state.said = Instant::now();
-                eprintln!("{}/{}  {}", done, state.progress.total, state.sentence());
+                eprintln!("{}", state.line());
             }
             Voice::Json | Voice::Plain => {}
         }
@@ -134,6 +137,19 @@ impl State {
         format!("{:?}{}{}", self.progress.stage, rate.unwrap_or_default(), loss.unwrap_or_default())
     }
 
+    /// As the reference logs: `120/234 = 51.3%, 2.1 steps/s, elapsed 57, ETA 54, loss 12.3456`.
+    fn line(&self) -> String {
+        let Progress { stage, done, total, loss, .. } = &self.progress;
+        let (since, before) = self.begin;
+        let elapsed = since.elapsed().as_secs_f64();
+        let rate = (done - before) as f64 / elapsed.max(1e-3);
+        let left = (total - done) as f64 / rate.max(1e-9);
+        let (percent, unit) = (100.0 * *done as f64 / (*total).max(1) as f64, unit(*stage));
+        let (elapsed, left) = (clock(elapsed as u64), clock(left as u64));
+        let loss = loss.map(|loss| format!(", loss {loss:.4}")).unwrap_or_default();
+        format!("{stage:?}: {done}/{total} = {percent:.1}%, {rate:.1} {unit}/s, elapsed {elapsed}, ETA {left}{loss}")
+    }
+
     fn say(&mut self) {
         self.said = Instant::now();
         let line = serde_json::to_string(&self.progress).expect("progress is plain data");
@@ -142,7 +158,33 @@ impl State {
     }
 }
 
+/// What a stage counts.
+fn unit(stage: Stage) -> &'static str {
+    if stage == Stage::Training { "steps" } else { "rows" }
+}
+
+/// Seconds as the reference writes them: H:MM:SS without what is zero in front.
+fn clock(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}"),
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:30} {pos}/{len} {percent}%  {elapsed} + {eta}  {msg}")
         .expect("the template is a constant")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock;
+
+    #[test]
+    fn durations_are_written_as_the_reference_writes_them() {
+        for (seconds, text) in [(0, "0"), (59, "59"), (65, "1:05"), (3600, "1:00:00"), (3661, "1:01:01")] {
+            assert_eq!(clock(seconds), text);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
+use bam_crds::config::MICRO_BATCH_TOKENS;
 use bam_crds::report::{Stage, TaskResult};
 use bam_crds::store::{self as layout, CHECKPOINTS, MODEL, Machine, REPORT, RESULTS};
 use bam_crds::{ExitReason, Manifest, RunConfig, RunReport};
@@ -23,6 +24,9 @@ use crate::report::Reporter;
 use crate::store::{Files, RunFolder, Store};
 use crate::task::{Kind, Task};
 use crate::train::{Trained, Trainer};
+
+/// Padded word pieces of a micro-batch on a GPU: a whole batch of 256 rows of 128. Not tuned: none was at hand.
+const MICRO_BATCH_TOKENS_OF_A_GPU: u32 = 32_768;
 
 /// Where and how a run is carried out.
 #[derive(Debug)]
@@ -54,10 +58,9 @@ impl Machinery {
         Ok(Self { device: chosen.device, threads, reporter: Reporter::detect(), interrupt })
     }
 
-    /// A CPU works best on pieces that stay in its cache; a GPU on large ones.
     fn limit(&self, tokens: Option<u32>) -> MicroBatchLimit {
-        let default = if self.device.is_cuda() { 32_768 } else { 2_048 };
-        MicroBatchLimit { rows: usize::MAX, tokens: tokens.map_or(default, |tokens| tokens as usize) }
+        let default = if self.device.is_cuda() { MICRO_BATCH_TOKENS_OF_A_GPU } else { MICRO_BATCH_TOKENS };
+        MicroBatchLimit { rows: usize::MAX, tokens: tokens.unwrap_or(default) as usize }
     }
 }
 

@@ -96,7 +96,8 @@ impl Bars {
         let style = "{prefix:<16} {bar:16.cyan/dim} {pos:>6}/{len:<6} {wide_msg}";
         // The template is a constant of this file, and the default style is not worse than none.
         let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.bars.add(ProgressBar::new(0).with_style(style).with_prefix(title))
+        // A bar of nothing would look full: one that has not begun is 0 of 1.
+        self.bars.add(ProgressBar::new(1).with_style(style).with_prefix(title))
     }
 
     /// Leaves the bars as they are.
@@ -146,7 +147,7 @@ impl Screen for Bars {
             return;
         }
         let eta = pace.seconds_left(progress);
-        bar.set_length(progress.total);
+        bar.set_length(progress.total.max(1));
         bar.set_position(progress.done);
         bar.set_message(format!("{}{}", describe::stage(progress.stage), numbers(progress, eta)));
     }

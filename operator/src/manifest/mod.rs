@@ -1,7 +1,6 @@
 //! Manifests as people write them: read, and refused where an API server would refuse them, with every fault at once.
 
 mod fault;
-mod nearest;
 mod schema;
 mod yaml;
 

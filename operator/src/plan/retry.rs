@@ -8,6 +8,7 @@
 //! | 80, or killed for memory | a rung of the ladder: half the micro-batch, the same science |
 //! | 81, or the runner went away | nobody if the training got further, else the infrastructure's budget |
 
+use bam_crds::config::MICRO_BATCH_TOKENS;
 use bam_crds::experiment::FailurePolicy;
 use bam_crds::run::{AttemptRecord, Failures, HISTORY};
 use bam_crds::{BamRunSpec, Digest, ExitReason, RunReport};
@@ -56,9 +57,6 @@ pub enum Payer {
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 /// Longest pause.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
-/// What a trainer's micro-batch is taken to hold, in word pieces, when its spec leaves that to the trainer: the default of
-/// its smallest device, a CPU. The first rung of the ladder is half of it.
-const ASSUMED_MICRO_BATCH_TOKENS: u32 = 2048;
 
 impl Ending {
     /// How it ended in the words of the contract; none if that says nothing about it.
@@ -160,7 +158,7 @@ pub fn micro_batch_tokens(spec: &BamRunSpec, out_of_memory: u32) -> Result<Optio
         return Ok(None);
     };
     let floor = config.science.hyperparameters.max_seq_length;
-    let given = config.execution.micro_batch_tokens.unwrap_or(ASSUMED_MICRO_BATCH_TOKENS);
+    let given = config.execution.micro_batch_tokens.unwrap_or(MICRO_BATCH_TOKENS);
     // A rung is taken once: the one that was cut off at one row of full length is the last.
     let rung = |taken: u32| given.checked_shr(taken).unwrap_or_default();
     if rung(out_of_memory - 1) <= floor {

@@ -4,54 +4,26 @@
 
 use std::collections::BTreeMap;
 
+use bam_crds::Science;
 use bam_crds::config::TaskInputs;
-use bam_crds::{Hyperparameters, Science};
+use bam_crds::shares::{shares, train_steps};
 
-/// Training rows as the reference has them written down: its repeats of small tasks follow from these, not from the
-/// files.
-const SIZES: [(&str, f64); 8] = [
-    ("cola", 8_551.0),
-    ("mnli", 392_702.0),
-    ("mrpc", 7_336.0),
-    ("qnli", 108_436.0),
-    ("qqp", 363_869.0),
-    ("rte", 2_490.0),
-    ("sst", 67_349.0),
-    ("sts", 11_498.0),
-];
 /// What `debug` leaves of a file: 50 lines, most often with a header.
-const DEBUG_ROWS: u64 = 49;
-/// The largest of them, which stands once.
-const LARGEST: f64 = 392_702.0;
-/// Tasks whose rows are added again with their sentences swapped (`doubleUnordered`).
-const UNORDERED: [&str; 2] = ["mrpc", "sts"];
+const DEBUG_ROWS: u32 = 49;
 
 /// The steps of a training on these files; none if a file's rows are not known.
 pub(super) fn of(science: &Science, inputs: &BTreeMap<String, TaskInputs>) -> Option<u64> {
     let options = &science.hyperparameters;
-    let rows = science
-        .tasks
-        .iter()
-        .map(|task| {
-            let rows = u64::from(inputs.get(&task.name)?.train_rows);
-            let own = if options.debug { rows.min(DEBUG_ROWS) } else { rows };
-            let copies = if options.double_unordered && UNORDERED.contains(&task.name.as_str()) { 2 } else { 1 };
-            Some(own * copies * multiple(&task.name, options))
-        })
-        .sum::<Option<u64>>()?;
-    let per_epoch = rows.div_ceil(u64::from(options.train_batch_size).max(1));
-    Some((per_epoch as f64 * options.num_train_epochs) as u64)
-}
-
-fn multiple(task: &str, options: &Hyperparameters) -> u64 {
-    let size = SIZES.iter().find(|(name, _)| *name == task);
-    match size {
-        Some((_, size)) if options.dataset_multiples => {
-            let influence = LARGEST * (size / LARGEST).powf(options.task_weight_exponent);
-            ((influence + 0.01) / size).round_ties_even() as u64
-        }
-        _ => 1,
-    }
+    let rows = |inputs: &TaskInputs| {
+        let own = if options.debug { inputs.train_rows.min(DEBUG_ROWS) } else { inputs.train_rows };
+        own as usize * if options.double_unordered && inputs.unordered { 2 } else { 1 }
+    };
+    let sizes = science.tasks.iter().map(|task| Some((task.name.as_str(), rows(inputs.get(&task.name)?))));
+    let sizes = sizes.collect::<Option<Vec<_>>>()?;
+    let shares = shares(&sizes, options.task_weight_exponent, options.dataset_multiples);
+    let places: usize = sizes.iter().zip(&shares).map(|((_, rows), share)| rows * share.multiple).sum();
+    let batch = options.train_batch_size.max(1) as usize;
+    Some(train_steps(places.next_multiple_of(batch), batch, options.num_train_epochs) as u64)
 }
 
 #[cfg(test)]
@@ -62,7 +34,13 @@ mod tests {
 
     fn steps(tasks: &[(&str, u32)]) -> Option<u64> {
         let digest = Digest::of_bytes(b"");
-        let files = |rows| TaskInputs { train: digest.clone(), train_rows: rows, dev: digest.clone(), dev_rows: 1 };
+        let files = |name: &str, rows| TaskInputs {
+            train: digest.clone(),
+            train_rows: rows,
+            unordered: ["mrpc", "sts"].contains(&name),
+            dev: digest.clone(),
+            dev_rows: 1,
+        };
         let identity = |name: &str| TaskIdentity {
             name: name.to_owned(),
             train: digest.clone(),
@@ -78,7 +56,7 @@ mod tests {
             seed: 1,
             precision: Default::default(),
         };
-        of(&science, &tasks.iter().map(|(name, rows)| ((*name).to_owned(), files(*rows))).collect())
+        of(&science, &tasks.iter().map(|(name, rows)| ((*name).to_owned(), files(name, *rows))).collect())
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! random order, and reads that over and over through a buffer of 100 rows from which it draws at
 //! random: each epoch has the order of the one before, give or take a hundred rows.
 
+use bam_crds::shares::train_steps;
+
 use crate::random::Stream;
 
 /// Rows in the buffer that the reference's reader draws from.
@@ -74,12 +76,6 @@ pub fn training_set(tasks: &[(usize, usize)], batch: usize, seed: u64) -> Vec<Ex
     examples.resize(real.next_multiple_of(batch), Example::Padding);
     let order = Stream::new(seed, "data/file").permutation(examples.len());
     order.into_iter().map(|place| examples[place]).collect()
-}
-
-/// Optimizer steps for a set of `padded` places: whole batches of an epoch times the epochs, cut
-/// to a whole number.
-pub fn train_steps(padded: usize, batch: usize, epochs: f64) -> usize {
-    ((padded / batch) as f64 * epochs) as usize
 }
 
 /// The places of the training set in the order of training, `steps * batch` of them: the set over

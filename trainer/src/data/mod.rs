@@ -4,13 +4,12 @@
 //! [`tsv`] (file to [`tsv::Row`]) → [`tokenize`] (text to piece ids) → [`features`] (ids of a pair,
 //! with `[CLS]` and `[SEP]`) → [`batches`] (which row is learned from at which step).
 //! [`targets`] are a teacher's logits, which [`align`] hands to a student row by row.
-//! [`shares`] says how often and how much a task counts, [`micro`] cuts a step to fit the memory.
+//! [`bam_crds::shares`] says how often and how much a task counts, [`micro`] cuts a step to fit the memory.
 
 pub mod align;
 pub mod batches;
 pub mod features;
 pub mod micro;
-pub mod shares;
 pub mod targets;
 pub mod tokenize;
 pub mod tsv;

@@ -4,7 +4,8 @@
 //! its faults, because a lost row shifts every later example id, and with it a student's targets.
 
 use super::fault::{DataError, Fault, FaultKind};
-use crate::task::{Column, Kind, Layout, Split, Task, nearest};
+use crate::task::{Column, Kind, Layout, Split, Task};
+use bam_crds::nearest;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 

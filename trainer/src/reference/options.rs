@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bam_crds::hyperparameters::{self, NAMES, camel_case};
-use bam_crds::{ExitReason, HyperparameterOverrides};
+use bam_crds::{ExitReason, HyperparameterOverrides, nearest};
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Problems};
@@ -180,7 +180,7 @@ impl Reader<'_> {
     fn refuse_the_rest(&mut self) {
         let known = || NAMES.iter().chain(OTHERS).chain(WITHOUT_MEANING.iter().map(|(name, _)| name)).copied();
         for name in std::mem::take(&mut self.given).keys() {
-            let nearest = task::nearest(name, known()).map(|nearest| format!("; did you mean {nearest}?"));
+            let nearest = nearest(name, known()).map(|nearest| format!("; did you mean {nearest}?"));
             self.problem(name, &format!("is not an option{}", nearest.unwrap_or_default()));
         }
     }

@@ -5,12 +5,9 @@
 //! [`single`] (one sentence), [`pair`] (two sentences, a class), [`similarity`] (two sentences, a
 //! score). A task of one's own is just another [`Task`] value.
 
-mod nearest;
 mod pair;
 mod similarity;
 mod single;
-
-pub use nearest::nearest;
 
 use std::fmt;
 use std::sync::LazyLock;

@@ -78,6 +78,11 @@ fn mass(size: usize, exponent: f64) -> f64 {
     (size as f64).powf(exponent)
 }
 
+/// Optimizer steps for a set of `padded` places: whole batches of an epoch times the epochs, cut to a whole number.
+pub fn train_steps(padded: usize, batch: usize, epochs: f64) -> usize {
+    ((padded / batch) as f64 * epochs) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
