@@ -47,6 +47,25 @@ impl RunConfig {
         if science.tasks.is_empty() {
             problems.push("science.tasks is empty: name at least one task".to_owned());
         }
+        for (position, task) in science.tasks.iter().enumerate() {
+            if science.tasks[..position].iter().any(|other| other.name == task.name) {
+                problems.push(format!("science.tasks names {} twice: a model has one head for each task", task.name));
+            }
+        }
+        if !(0.0..=1.0).contains(&science.distillation.weight) {
+            let weight = science.distillation.weight;
+            problems.push(format!("science.distillation.weight must be between 0 and 1, but is {weight}"));
+        }
+        let execution = &self.execution;
+        for (option, value, most) in [
+            ("threads", execution.threads, 1024),
+            ("microBatchTokens", execution.micro_batch_tokens, 16_777_216),
+            ("saveCheckpointsSteps", execution.save_checkpoints_steps, 100_000_000),
+        ] {
+            if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
+                problems.push(format!("execution.{option} must be between 1 and {most}, but is {value}"));
+            }
+        }
         for (option, problem) in science.hyperparameters.problems() {
             problems.push(format!("science.hyperparameters.{} {problem}", crate::hyperparameters::camel_case(option)));
         }
@@ -220,9 +239,6 @@ pub struct InputsReport {
     pub model: ModelIdentity,
     /// The data files by task.
     pub tasks: BTreeMap<String, TaskInputs>,
-    /// Runs that are whole in the store and use these very inputs: (the first 500) science hashes.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub complete_runs: Vec<Digest>,
 }
 
 /// One task's files.

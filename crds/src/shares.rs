@@ -16,6 +16,10 @@ const SIZES: [(&str, usize); 8] = [
     ("rte", 2_490),
 ];
 
+/// Larger exponents (and smaller ones below zero) count as this one: a size of 32 bits to a higher power leaves the
+/// range of `f64`, and far below it a task is all of the training or nothing.
+const LARGEST_EXPONENT: f64 = 30.0;
+
 /// What a task brings to the training set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {
@@ -30,7 +34,11 @@ pub struct Share {
 ///
 /// `dataset_multiples` repeats small tasks. A task that is not in the reference's table of sizes
 /// (there: a `KeyError`) joins the table with its real size.
+///
+/// All weights are finite. A multiple is at most `usize::MAX`, and `rows * multiple` may be more than that: whoever
+/// makes a training set of it checks the size.
 pub fn shares(tasks: &[(&str, usize)], exponent: f64, dataset_multiples: bool) -> Vec<Share> {
+    let exponent = exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT);
     if dataset_multiples { repeated(tasks, exponent) } else { weighted(tasks, exponent) }
 }
 
@@ -50,6 +58,10 @@ fn repeated(tasks: &[(&str, usize)], exponent: f64) -> Vec<Share> {
     let share = |size: usize| {
         let influence = mass(size, exponent) / total;
         let multiple = ((influence * scale + 0.01) / size as f64).round_ties_even();
+        // From an exponent of about 1.137 on a small task comes to zero times. The reference would drop it and divide
+        // its influence by zero, which leaves all other tasks the weight 0; here it stands once.
+        let multiple = multiple.max(1.0);
+        // The cast saturates.
         (multiple as usize, influence / (size as f64 * multiple))
     };
     let all: f64 = table.iter().map(|(_, size)| share(*size).1).sum();
@@ -68,10 +80,11 @@ fn weighted(tasks: &[(&str, usize)], exponent: f64) -> Vec<Share> {
     if exponent < 0.0 {
         return vec![unweighted; tasks.len()];
     }
-    let total: f64 = tasks.iter().map(|(_, rows)| *rows as f64).sum();
-    let value = |rows: usize| (rows as f64).powf(exponent - 1.0);
-    let mean: f64 = tasks.iter().map(|(_, rows)| value(*rows) * *rows as f64 / total).sum();
-    tasks.iter().map(|(_, rows)| Share { weight: value(*rows) / mean, ..unweighted }).collect()
+    let sizes: Vec<f64> = tasks.iter().map(|(_, rows)| (*rows).max(1) as f64).collect();
+    let total: f64 = sizes.iter().sum();
+    let value = |size: &f64| size.powf(exponent - 1.0);
+    let mean: f64 = sizes.iter().map(|size| value(size) * size / total).sum();
+    sizes.iter().map(|size| Share { weight: value(size) / mean, ..unweighted }).collect()
 }
 
 fn mass(size: usize, exponent: f64) -> f64 {
@@ -179,6 +192,30 @@ mod tests {
             assert!((weighted / 124_463.0 - 1.0).abs() < 1e-12);
         }
         assert!(shares(&tasks, -0.1, false).iter().all(|s| s.weight == 1.0));
+    }
+
+    #[test]
+    fn at_any_exponent_every_task_stands_at_least_once_and_every_weight_is_a_positive_number() {
+        let own = [("rte", 2_490), ("mnli", 392_702), ("tiny", 1), ("crawl", u32::MAX as usize)];
+        let sound = |share: &Share| share.multiple >= 1 && share.weight.is_finite() && share.weight > 0.0;
+        for exponent in [1.137, 1.5, 3.0, 10.0, 0.0, -1.0, -10.0, 1e6, -1e6] {
+            for multiples in [true, false] {
+                for tasks in [&SIZES[..], &SIZES[7..], &own] {
+                    let shares = shares(tasks, exponent, multiples);
+                    assert!(shares.iter().all(sound), "{exponent}, {multiples}: {shares:?}");
+                }
+            }
+        }
+        let multiples: Vec<usize> = of_glue(1.5).into_iter().map(|(_, share)| share.multiple).collect();
+        assert_eq!(multiples, [1; 8]);
+    }
+
+    #[test]
+    fn a_task_without_rows_spoils_no_weight() {
+        for multiples in [true, false] {
+            let shares = shares(&[("rte", 2_490), ("empty", 0)], 0.75, multiples);
+            assert!(shares.iter().all(|share| share.weight.is_finite()), "{shares:?}");
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub struct Machine {
     pub device: String,
     /// CPU threads used.
     pub threads: u32,
-    /// The vector instruction set that libtorch chose (`AVX512`, …).
+    /// The vector instruction set: `avx512`, `avx2`, …: what the processor offers, unless `ATEN_CPU_CAPABILITY` says less.
     pub instruction_set: String,
     /// Padded word pieces per micro-batch.
     pub micro_batch_tokens: u32,

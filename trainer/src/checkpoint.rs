@@ -1,8 +1,7 @@
 //! The state of a training run on disk: step, parameters, and both moments of the optimizer.
 //!
-//! `<checkpoints>/<attempt>/step-000123.safetensors` holds all of it, the caller's own small state
-//! included. `step-000123.json` is written after it and says its size and digest: a checkpoint
-//! counts only with that. Each attempt writes in its own folder and reads those of all, so attempts
+//! `<checkpoints>/<attempt>/step-000123.safetensors` holds all of it. `step-000123.json` is written
+//! after it and says its size and digest, and what it was trained on: a checkpoint counts only with that. Each attempt writes in its own folder and reads those of all, so attempts
 //! that live at once cannot harm each other.
 
 use crate::digest;
@@ -35,7 +34,7 @@ pub enum CheckpointError {
     #[error(transparent)]
     File(#[from] TensorFileError),
     /// A valid checkpoint of another model.
-    #[error("{path} is a checkpoint of another model: {}", problems.join("; "))]
+    #[error("{path} is a checkpoint of another model: {}; move its folder away to train anew", problems.join("; "))]
     Mismatch {
         /// The file.
         path: String,
@@ -50,13 +49,11 @@ struct Seal {
     step: u64,
     #[serde(flatten)]
     content: Artifact,
+    basis: Value,
 }
 
-/// The key of the caller's state in the first file.
-const META: &str = "meta";
-
 /// Writes a checkpoint into an attempt's folder, which is made if it is missing, and returns its
-/// path. `step` is the number of finished steps; `meta` comes back from [`Found::restore`].
+/// path. `step` is the number of finished steps, `basis` says what they were trained on.
 ///
 /// Killed at any point, it leaves the older checkpoints as they are.
 pub fn save(
@@ -64,14 +61,13 @@ pub fn save(
     step: u64,
     model: &Model,
     optimizer: &AdamWeightDecay,
-    meta: &Value,
+    basis: &Value,
 ) -> Result<PathBuf, CheckpointError> {
     std::fs::create_dir_all(attempt).map_err(|source| WriteError::new(attempt, source))?;
     let path = attempt.join(format!("step-{step:06}.safetensors"));
-    let meta = meta.to_string();
     let tensors = tensors(model, optimizer);
-    let content = durable::write(&path, |file| write_tensors(file, tensors, &[(META, &meta)]))?;
-    let seal = Seal { step, content };
+    let content = durable::write(&path, |file| write_tensors(file, tensors, &[]))?;
+    let seal = Seal { step, content, basis: basis.clone() };
     let text = serde_json::json!(seal).to_string();
     durable::write(&seal_of(&path), |mut file| file.write_all(text.as_bytes()))?;
     Ok(path)
@@ -111,8 +107,8 @@ pub struct Search {
 }
 
 /// Looks through the folders of all attempts of a run for the newest checkpoint whose content has
-/// the size and digest that it should. No folder at all is simply no checkpoint.
-pub fn latest_valid(checkpoints: &Path) -> Result<Search, CheckpointError> {
+/// the size and digest that it should, and that was trained on `basis`. No folder at all is simply no checkpoint.
+pub fn latest_valid(checkpoints: &Path, basis: &Value) -> Result<Search, CheckpointError> {
     let mut candidates = Vec::new();
     for attempt in list(checkpoints)? {
         if attempt.is_dir() {
@@ -124,59 +120,66 @@ pub fn latest_valid(checkpoints: &Path) -> Result<Search, CheckpointError> {
     let mut search = Search::default();
     for (step, attempt) in candidates.into_iter().rev() {
         let path = attempt.join(format!("step-{step:06}.safetensors"));
-        match check(&path, step) {
-            Ok(()) => {
+        match check(&path, step, basis)? {
+            None => {
                 search.found = Some(Found { path, step });
                 break;
             }
-            Err(problem) => search.warnings.push(format!("{} is skipped: {problem}", path.display())),
+            Some(problem) => search.warnings.push(format!("{} is skipped: {problem}", path.display())),
         }
     }
     Ok(search)
 }
 
-/// What keeps a checkpoint from being whole, if anything.
-fn check(path: &Path, step: u64) -> Result<(), String> {
+/// What keeps a checkpoint from being used, if anything. That it cannot be read just now is an error: what was trained
+/// must not be thrown away for that.
+fn check(path: &Path, step: u64, basis: &Value) -> Result<Option<String>, CheckpointError> {
     let seal = seal_of(path);
     let name = seal.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let text = std::fs::read_to_string(&seal).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{name} is missing, so it was never finished"),
-        _ => format!("{name}: {error}"),
-    })?;
-    let seal: Seal = serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
-    let digest = digest::of_file(path).map_err(|error| error.to_string())?;
+    let text = match std::fs::read(&seal) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Some(format!("{name} is missing, so it was never finished")));
+        }
+        text => text.map_err(|source| folder_error(&seal, source))?,
+    };
+    let seal: Seal = match serde_json::from_slice(&text) {
+        Ok(seal) => seal,
+        Err(error) => return Ok(Some(format!("{name}: {error}"))),
+    };
+    if seal.basis != *basis {
+        return Ok(Some("it was trained on other targets".to_owned()));
+    }
     if seal.step != step {
-        return Err(format!("{name} says step {}", seal.step));
+        return Ok(Some(format!("{name} says step {}", seal.step)));
     }
-    if seal.content.bytes != digest.bytes {
-        return Err(format!("it has {} bytes instead of {}", digest.bytes, seal.content.bytes));
-    }
-    if seal.content.sha256 != digest.sha256 {
-        return Err(format!("its content has changed (SHA-256 {} instead of {})", digest.sha256, seal.content.sha256));
-    }
-    Ok(())
+    let found = digest::of_file(path).map_err(|source| folder_error(path, source))?;
+    let (bytes, sha256) = (seal.content.bytes, seal.content.sha256);
+    Ok(if bytes != found.bytes {
+        Some(format!("it has {} bytes instead of {bytes}", found.bytes))
+    } else if sha256 != found.sha256 {
+        Some(format!("its content has changed (SHA-256 {} instead of {sha256})", found.sha256))
+    } else {
+        None
+    })
 }
 
 impl Found {
-    /// Overwrites the model and the optimizer with this checkpoint, and returns the caller's state.
+    /// Overwrites the model and the optimizer with this checkpoint.
     ///
     /// Nothing is changed if the tensors are not those of this model.
-    pub fn restore(&self, model: &mut Model, optimizer: &mut AdamWeightDecay) -> Result<Value, CheckpointError> {
+    pub fn restore(&self, model: &mut Model, optimizer: &mut AdamWeightDecay) -> Result<(), CheckpointError> {
         let mut file = TensorFile::open(&self.path)?;
-        let mismatch = |problems| CheckpointError::Mismatch { path: self.path.display().to_string(), problems };
         let problems = differences(&file, tensors(model, optimizer));
         if !problems.is_empty() {
-            return Err(mismatch(problems));
+            return Err(CheckpointError::Mismatch { path: self.path.display().to_string(), problems });
         }
-        let meta = file.metadata(META).and_then(|meta| serde_json::from_str(meta).ok());
-        let meta = meta.ok_or_else(|| mismatch(vec!["it has no meta data".into()]))?;
         let (first, second) = optimizer.moments_mut();
         for ((parameter, first), second) in model.parameters_mut().iter_mut().zip(first).zip(second) {
             parameter.set(&file.read(&format!("parameter/{}", parameter.name))?);
             first.copy_(&file.read(&format!("m/{}", parameter.name))?);
             second.copy_(&file.read(&format!("v/{}", parameter.name))?);
         }
-        Ok(meta)
+        Ok(())
     }
 }
 
@@ -207,6 +210,18 @@ pub fn prune(attempt: &Path, keep: usize) -> Result<(), CheckpointError> {
     surplus.sort_by_key(|path| path.extension().is_none_or(|extension| extension != "json"));
     for path in surplus {
         std::fs::remove_file(path).map_err(|source| folder_error(path, source))?;
+    }
+    Ok(())
+}
+
+/// Removes the checkpoints of all other attempts that got no further than `step`: every attempt that was stopped leaves
+/// some, and a disk is finite. One that is still alive goes on from its memory.
+pub fn prune_others(attempt: &Path, step: u64) -> Result<(), CheckpointError> {
+    for other in list(attempt.parent().unwrap_or(attempt))? {
+        let behind = other != attempt && other.is_dir() && steps(&other)?.last().is_none_or(|newest| *newest <= step);
+        if behind {
+            std::fs::remove_dir_all(&other).map_err(|source| folder_error(&other, source))?;
+        }
     }
     Ok(())
 }

@@ -13,7 +13,12 @@ struct Run {
     step: u64,
 }
 
-/// A run that is trained a little and checkpointed with `meta` = its step.
+/// What the checkpoints in here were trained on.
+fn basis() -> Value {
+    json!({ "targets": "ä \"quoted\"", "float": 0.1 })
+}
+
+/// A run that is trained a little and checkpointed.
 fn run(layers: usize) -> Run {
     let config = json!({ "vocab_size": 20, "hidden_size": 8, "num_hidden_layers": layers, "num_attention_heads": 2,
         "intermediate_size": 12, "max_position_embeddings": 16 });
@@ -40,12 +45,11 @@ impl Run {
     }
 
     fn save(&self, attempt: &str) -> PathBuf {
-        let meta = json!({ "step": self.step, "text": "ä \"quoted\"", "float": 0.1 });
-        save(&self.attempt(attempt), self.step, &self.model, &self.optimizer, &meta).unwrap()
+        save(&self.attempt(attempt), self.step, &self.model, &self.optimizer, &basis()).unwrap()
     }
 
     fn search(&self) -> Search {
-        latest_valid(self.folder.path()).unwrap()
+        latest_valid(self.folder.path(), &basis()).unwrap()
     }
 
     /// Trains two steps in attempt a1 and saves after each.
@@ -77,8 +81,7 @@ fn training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped() {
     let (mut straight, _) = Run::two_checkpoints();
     let mut resumed = run(1);
     let found = straight.search().found.unwrap();
-    let meta = found.restore(&mut resumed.model, &mut resumed.optimizer).unwrap();
-    assert_eq!(meta, json!({ "step": 2, "text": "ä \"quoted\"", "float": 0.1 }));
+    found.restore(&mut resumed.model, &mut resumed.optimizer).unwrap();
     resumed.step = found.step;
     for run in [&mut straight, &mut resumed] {
         run.train();
@@ -90,8 +93,8 @@ fn training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped() {
 #[test]
 fn no_folder_and_an_empty_folder_hold_no_checkpoint() {
     let folder = tempdir().unwrap();
-    assert_eq!(latest_valid(folder.path()).unwrap(), Search::default());
-    assert_eq!(latest_valid(&folder.path().join("none")).unwrap(), Search::default());
+    assert_eq!(latest_valid(folder.path(), &basis()).unwrap(), Search::default());
+    assert_eq!(latest_valid(&folder.path().join("none"), &basis()).unwrap(), Search::default());
 }
 
 #[test]
@@ -207,11 +210,35 @@ fn the_checkpoint_of_another_model_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_checkpoint_that_was_trained_on_something_else_is_passed_over_and_kept() {
+    let (run, newest) = Run::two_checkpoints();
+    let other = json!({ "targets": "others" });
+    let search = latest_valid(run.folder.path(), &other).unwrap();
+    assert_eq!(search.found, None);
+    assert!(search.warnings[0].contains("is skipped: it was trained on other targets"), "{:?}", search.warnings);
+    assert!(newest.exists());
+    save(&run.attempt("a2"), 1, &run.model, &run.optimizer, &other).unwrap();
+    assert_eq!(latest_valid(run.folder.path(), &other).unwrap().found.unwrap().step, 1);
+    assert_eq!(run.search().found.unwrap().path, newest);
+}
+
+#[test]
+fn checkpoints_of_other_attempts_that_are_behind_are_removed_and_those_ahead_stay() {
+    let (mut run, _) = Run::two_checkpoints();
+    run.train();
+    run.save("ahead");
+    prune_others(&run.attempt("a1"), 2).unwrap();
+    assert!(run.attempt("a1").exists() && run.attempt("ahead").exists());
+    prune_others(&run.attempt("ahead"), 3).unwrap();
+    assert!(!run.attempt("a1").exists() && run.attempt("ahead").exists());
+}
+
+#[test]
 fn a_full_disk_is_told_apart_and_leaves_the_older_checkpoint() {
     let (mut run, newest) = Run::two_checkpoints();
     run.train();
     // Writing to /dev/full fails as a full disk does.
-    let unfinished = run.attempt("a1").join(format!("step-000003.safetensors.{}.partial", std::process::id()));
+    let unfinished = crate::durable::unfinished(&run.attempt("a1").join("step-000003.safetensors"));
     std::os::unix::fs::symlink("/dev/full", unfinished).unwrap();
     let error = save(&run.attempt("a1"), 3, &run.model, &run.optimizer, &json!({})).unwrap_err();
     assert!(matches!(error, CheckpointError::Write(WriteError::DiskFull { .. })), "{error}");

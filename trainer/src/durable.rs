@@ -47,10 +47,22 @@ pub(crate) fn write<T>(path: &Path, content: impl FnOnce(&File) -> io::Result<T>
 pub(crate) fn place<T>(path: &Path, content: impl FnOnce(&File) -> io::Result<T>) -> Result<T, WriteError> {
     bring(path, content, |unfinished| match fs::hard_link(unfinished, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // Some network file systems have no hard links. A rename may replace another writer's file, but not tear it.
-        Err(_) => fs::rename(unfinished, path),
-        Ok(()) => Ok(()),
+        // Some network file systems have no hard links. Between the look and the rename another writer may come, and its
+        // file be replaced; torn it is never.
+        Err(error) if no_links(&error) && !path.exists() => fs::rename(unfinished, path),
+        placed => placed,
     })
+}
+
+fn no_links(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
+}
+
+/// Where a file is written until it is whole: a name that no other process has, on this machine or another one that
+/// mounts the same store. (Pods are all process 1, but of different hosts.)
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    PathBuf::from(format!("{}.{}-{}{UNFINISHED}", path.display(), host.trim(), std::process::id()))
 }
 
 fn bring<T>(
@@ -59,8 +71,7 @@ fn bring<T>(
     to_its_place: impl FnOnce(&Path) -> io::Result<()>,
 ) -> Result<T, WriteError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Two processes may write the same file at the same time.
-    let unfinished = PathBuf::from(format!("{}.{}{UNFINISHED}", path.display(), std::process::id()));
+    let unfinished = unfinished(path);
     let written = (|| {
         fs::create_dir_all(folder)?;
         let file = File::create(&unfinished)?;

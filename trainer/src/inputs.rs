@@ -5,19 +5,17 @@ use std::collections::BTreeMap;
 use bam_crds::config::{InputsReport, ModelIdentity, TaskInputs};
 use bam_crds::report::Stage;
 use bam_crds::store as layout;
-use bam_crds::{Digest, ExitReason, Hyperparameters, InputsConfig, Manifest};
+use bam_crds::{Digest, ExitReason, Hyperparameters, InputsConfig};
 
+use crate::base::Base;
 use crate::data::tsv::Row;
 use crate::digest;
 use crate::failure::{Failure, Problems};
 use crate::interrupt::Interrupt;
-use crate::prepare::{data_file, open_model, read_rows, unknown_task};
+use crate::prepare::{data_file, read_rows, unknown_task};
 use crate::report::Reporter;
 use crate::store::Store;
 use crate::task::{self, Split, Task};
-
-/// Complete runs that are told of; the operator asks for the others by their manifests.
-const LISTED: usize = 500;
 
 /// Reads everything and reports the identities that runs are made of.
 ///
@@ -41,9 +39,8 @@ pub fn check(config: &InputsConfig, reporter: &Reporter, interrupt: &Interrupt) 
     }
     problems.check()?;
     let model = model.expect("without a model there was a problem");
-    let complete_runs = complete_runs(&store, &model, &tasks)?;
     reporter.advance(config.tasks.len() as u64 + 1, 0, None);
-    Ok(InputsReport { model, tasks, complete_runs })
+    Ok(InputsReport { model, tasks })
 }
 
 fn model(
@@ -53,8 +50,7 @@ fn model(
     problems: &mut Problems,
 ) -> Option<ModelIdentity> {
     let folder = store.path(&layout::pretrained(&config.execution.pretrained));
-    let (pretrained, tokenizer) = open_model(&folder, options, problems)?;
-    problems.take(pretrained.check_weights(tokenizer.vocab_size()))?;
+    let Base { pretrained, .. } = Base::open(&folder, options, problems)?;
     let mut digest = |path| problems.take(content(path));
     Some(ModelIdentity {
         config: digest(&pretrained.configuration)?,
@@ -101,21 +97,4 @@ impl TaskCheck<'_> {
         let options = Hyperparameters { double_unordered: false, ..self.options.clone() };
         read_rows(self.store, task, split, &options)
     }
-}
-
-/// Runs in the store that were trained on these very inputs.
-fn complete_runs(
-    store: &Store,
-    model: &ModelIdentity,
-    tasks: &BTreeMap<String, TaskInputs>,
-) -> Result<Vec<Digest>, Failure> {
-    let same_inputs = |manifest: &Manifest| {
-        let science = &manifest.science;
-        science.model == *model
-            && science.tasks.iter().all(|task| {
-                tasks.get(&task.name).is_some_and(|inputs| inputs.train == task.train && inputs.dev == task.dev)
-            })
-    };
-    let runs = store.complete_runs()?.into_iter().filter(same_inputs);
-    Ok(runs.map(|manifest| manifest.science_hash).take(LISTED).collect())
 }

@@ -4,6 +4,7 @@
 //! [`evaluate`] → targets and model into the [`store`], the manifest last; [`run`] is that sentence. [`reference`] is the
 //! command line of the reference on top of it, [`inputs`] the check before it.
 
+pub mod base;
 pub mod checkpoint;
 pub mod data;
 pub mod device;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use bam_crds::{ExitReason, InputsConfig, RunConfig, RunReport};
 use bam_trainer::failure::Failure;
-use bam_trainer::run::{Machinery, run};
+use bam_trainer::run::{Machinery, check, run};
 use bam_trainer::{device, inputs, reference, store};
 use clap::{Args, Parser, Subcommand};
 use serde::de::DeserializeOwned;
@@ -63,7 +63,14 @@ enum Command {
 
 fn main() -> ExitCode {
     device::cpu_settings();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are no failure; anything else is a bad configuration, and nobody's crash.
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { exit_code(ExitReason::BadConfig) } else { ExitCode::SUCCESS };
+        }
+    };
     let report_path = match &cli.command {
         Some(Command::Train { report, .. } | Command::Inputs { report, .. }) => Some(report.clone()),
         None => None,
@@ -86,6 +93,7 @@ fn work(cli: &Cli) -> Result<RunReport, Failure> {
     match (&cli.command, &cli.reference) {
         (Some(Command::Train { config, attempt, .. }), _) => {
             let config: RunConfig = read(config)?;
+            check(&config)?;
             run(&config, attempt, &Machinery::new(config.execution.threads)?)
         }
         (Some(Command::Inputs { config, .. }), _) => {
@@ -111,15 +119,18 @@ fn exit_code(reason: ExitReason) -> ExitCode {
 
 /// Runs `work`; a panic becomes a failure. libtorch tells of a lack of memory by one.
 fn guarded(work: impl FnOnce() -> Result<RunReport, Failure>) -> Result<RunReport, Failure> {
-    static LAST: Mutex<String> = Mutex::new(String::new());
+    static FIRST: Mutex<String> = Mutex::new(String::new());
     panic::set_hook(Box::new(|panic| {
-        if let Ok(mut last) = LAST.lock() {
-            *last = panic.to_string();
+        // The first one: what follows a thread's panic says only that there was one.
+        if let Ok(mut first) = FIRST.lock()
+            && first.is_empty()
+        {
+            *first = panic.to_string();
         }
     }));
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let message = LAST.lock().map(|last| last.clone()).unwrap_or_default();
-        let memory = ["not enough memory", "out of memory", "can't allocate memory"];
+        let message = FIRST.lock().map(|first| first.clone()).unwrap_or_default();
+        let memory = ["not enough memory", "out of memory", "can't allocate memory", "ALLOC_FAILED"];
         let reason = match memory.iter().any(|words| message.contains(words)) {
             true => ExitReason::OutOfMemory,
             false => ExitReason::Internal,

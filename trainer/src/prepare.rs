@@ -8,15 +8,14 @@ use bam_crds::config::TaskIdentity;
 use bam_crds::shares::shares;
 use bam_crds::{Digest, ExitReason, Hyperparameters, RunConfig, nearest, store as layout};
 
+use crate::base::Base;
 use crate::data::align::align;
 use crate::data::batches::Schedule;
 use crate::data::features::{Features, featurise};
 use crate::data::targets::{Targets, TargetsError};
-use crate::data::tokenize::{Tokenizer, VocabError};
 use crate::data::tsv::{DEBUG_LINES, Row, read_split};
 use crate::digest;
 use crate::failure::{Failure, Problems};
-use crate::model::{Pretrained, WeightsError};
 use crate::store::Store;
 use crate::task::{self, Split, Task};
 
@@ -51,12 +50,8 @@ pub struct PreparedTask {
 pub struct Prepared {
     /// The tasks in the order of the configuration.
     pub tasks: Vec<PreparedTask>,
-    /// Where the pretrained model is; its configuration is that of the model to train (smaller in debug mode).
-    pub pretrained: Pretrained,
-    /// Layers that the learning rate's decay counts: those of the configuration file, also in debug mode.
-    pub layers: usize,
-    /// Word pieces in the vocabulary.
-    pub vocabulary: usize,
+    /// The pretrained model.
+    pub base: Base,
     /// Which rows each step learns from.
     pub schedule: Schedule,
     /// Digests of the teachers' files that were read, by `<science hash>/<task>`.
@@ -71,7 +66,9 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
     let mut problems = Problems::default();
     let mut used_targets = BTreeMap::new();
     let options = &config.science.hyperparameters;
-    let model = model(config, store, &mut problems);
+    let folder = store.path(&layout::pretrained(&config.execution.pretrained));
+    let base = Base::open(&folder, options, &mut problems);
+    let base = base.filter(|base| base.is_still(&config.science.model, &mut problems));
     let mut tasks = Vec::new();
     for identity in &config.science.tasks {
         let reader = TaskReader { store, identity, options };
@@ -81,85 +78,52 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
         }
     }
     problems.check()?;
-    let (pretrained, layers, tokenizer) = model.expect("without a model there was a problem");
+    let base = base.expect("without a model there was a problem");
 
     for prepared in &mut tasks {
         let length = options.max_seq_length as usize;
         let encode = |encoded: &mut Encoded| {
-            encoded.features = featurise(&tokenizer, &encoded.rows, length, threads, None);
+            encoded.features = featurise(&base.tokenizer, &encoded.rows, length, threads, None);
         };
         encode(&mut prepared.train);
         encode(&mut prepared.dev);
         prepared.tests.iter_mut().for_each(|(_, encoded)| encode(encoded));
     }
-    let schedule = schedule(&mut tasks, options, config.science.seed);
-    Ok(Prepared { tasks, pretrained, layers, vocabulary: tokenizer.vocab_size(), schedule, used_targets })
+    let schedule = schedule(&mut tasks, options, config.science.seed)?;
+    Ok(Prepared { tasks, base, schedule, used_targets })
 }
 
-fn schedule(tasks: &mut [PreparedTask], options: &Hyperparameters, seed: u32) -> Schedule {
+/// Rows of all steps together; their order lies in memory, four bytes each.
+const MOST_ROWS: f64 = (1u64 << 30) as f64;
+
+fn schedule(tasks: &mut [PreparedTask], options: &Hyperparameters, seed: u32) -> Result<Schedule, Failure> {
     let sizes: Vec<_> = tasks.iter().map(|task| (task.task.name.as_str(), task.train.rows.len())).collect();
     let shares = shares(&sizes, options.task_weight_exponent, options.dataset_multiples);
     let repeats: Vec<_> = sizes.iter().zip(&shares).map(|((_, rows), share)| (*rows, share.multiple)).collect();
     for (task, share) in tasks.iter_mut().zip(&shares) {
         task.weight = share.weight;
     }
-    Schedule::new(&repeats, options.train_batch_size as usize, options.num_train_epochs, seed.into())
-}
-
-/// The pretrained model's files, its layers, and its tokenizer.
-fn model(config: &RunConfig, store: &Store, problems: &mut Problems) -> Option<(Pretrained, usize, Tokenizer)> {
-    let folder = store.path(&layout::pretrained(&config.execution.pretrained));
-    let options = &config.science.hyperparameters;
-    let (pretrained, tokenizer) = open_model(&folder, options, problems)?;
-    let expected = &config.science.model;
-    let unchanged = [
-        same(&pretrained.configuration, Some(&expected.config)),
-        same(&pretrained.vocabulary, Some(&expected.vocabulary)),
-        pretrained.weights.as_ref().map_or(Ok(()), |weights| same(weights, expected.weights.as_ref())),
-    ];
-    let unchanged = unchanged.map(|result| problems.take(result).is_some());
-    if unchanged.contains(&false) {
-        return None;
+    let batch = options.train_batch_size as usize;
+    let places: f64 = repeats.iter().map(|(rows, multiple)| *rows as f64 * *multiple as f64).sum();
+    let all = places.max(batch as f64) * options.num_train_epochs.max(1.0);
+    if all > MOST_ROWS {
+        let message =
+            format!("{all:.0} rows are too many to train on: lower numTrainEpochs, or raise taskWeightExponent");
+        return Err(Failure::new(ExitReason::BadConfig, message));
     }
-    let layers = pretrained.config.num_hidden_layers;
-    let pretrained = match options.debug {
-        true => Pretrained { config: pretrained.config.debug(), ..pretrained },
-        false => pretrained,
-    };
-    Some((pretrained, layers, tokenizer))
-}
-
-/// Finds a pretrained model and checks what can be checked without reading its weights.
-pub(crate) fn open_model(
-    folder: &Path,
-    options: &Hyperparameters,
-    problems: &mut Problems,
-) -> Option<(Pretrained, Tokenizer)> {
-    let pretrained = problems.take(Pretrained::find(folder, !options.debug))?;
-    for problem in pretrained.config.validate() {
-        problems.push(ExitReason::BadData, format!("{}: {problem}", pretrained.configuration.display()));
-    }
-    if let Some(problem) = pretrained.config.length_problem(options.max_seq_length.into()) {
-        problems.push(ExitReason::BadConfig, problem);
-    }
-    let tokenizer = problems.take(Tokenizer::from_vocab(&pretrained.vocabulary, options.do_lower_case))?;
-    if (pretrained.config.vocab_size as usize) < tokenizer.vocab_size() {
-        problems.push(
-            ExitReason::BadData,
-            format!(
-                "{}: the vocabulary has {} word pieces, but the model embeds {}: take the vocab.txt that belongs to these \
-                 weights",
-                pretrained.vocabulary.display(),
-                tokenizer.vocab_size(),
-                pretrained.config.vocab_size
-            ),
+    let schedule = Schedule::new(&repeats, batch, options.num_train_epochs, seed.into());
+    if schedule.steps() == 0 {
+        let message = format!(
+            "numTrainEpochs is {}, which is less than one step of {batch} rows: raise it, or lower trainBatchSize",
+            options.num_train_epochs
         );
+        return Err(Failure::new(ExitReason::BadConfig, message));
     }
-    Some((pretrained, tokenizer))
+    Ok(schedule)
 }
 
 /// Is the file still what the inputs' check saw?
-fn same(path: &Path, expected: Option<&Digest>) -> Result<(), Failure> {
+pub(crate) fn same(path: &Path, expected: Option<&Digest>) -> Result<(), Failure> {
     let found = digest::of_file(path).map_err(|error| missing_or_store(path, &error))?.sha256;
     match expected {
         Some(expected) if found == *expected => Ok(()),
@@ -266,7 +230,9 @@ fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<(Diges
     let name = layout::targets(task);
     let path = folder.path(&name);
     let Some(expected) = manifest.files.get(&name) else {
-        return Err(changed(format!("{}: the teacher was not trained on {task}", path.display())));
+        let advice = "name a teacher that learned this task";
+        let message = format!("{}: the teacher was not trained on {task}; {advice}", path.display());
+        return Err(Failure::new(ExitReason::BadConfig, message));
     };
     match digest::of_file(&path) {
         Ok(found) if found == *expected => {}
@@ -278,7 +244,10 @@ fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<(Diges
         }
         Err(error) => return Err(Failure::store("read the targets", &path, &error)),
     }
-    let targets = Targets::read(&path).map_err(|error| changed(error.to_string()))?;
+    let targets = Targets::read(&path).map_err(|error| match error.may_pass() {
+        true => Failure::from(error),
+        false => changed(error.to_string()),
+    })?;
     Ok((expected.sha256.clone(), targets))
 }
 
@@ -305,27 +274,13 @@ pub(crate) fn unknown_task(name: &str) -> String {
     format!("there is no task {name:?}{} The tasks are {}", nearest.unwrap_or(".".into()), task::names().join(", "))
 }
 
-impl From<WeightsError> for Failure {
-    fn from(error: WeightsError) -> Self {
-        let reason = match error {
-            WeightsError::Incomplete { .. } => ExitReason::MissingInput,
-            WeightsError::Write(_) => ExitReason::StoreUnavailable,
-            _ => ExitReason::BadData,
-        };
-        Self::new(reason, error.to_string())
-    }
-}
-
-impl From<VocabError> for Failure {
-    fn from(error: VocabError) -> Self {
-        let reason = if error.is_missing_input() { ExitReason::MissingInput } else { ExitReason::BadData };
-        Self::new(reason, error.to_string())
-    }
-}
-
 impl From<TargetsError> for Failure {
     fn from(error: TargetsError) -> Self {
-        let reason = if error.is_missing_input() { ExitReason::MissingInput } else { ExitReason::BadData };
+        let reason = match (error.is_missing_input(), error.may_pass()) {
+            (true, _) => ExitReason::MissingInput,
+            (_, true) => ExitReason::StoreUnavailable,
+            _ => ExitReason::BadData,
+        };
         Self::new(reason, error.to_string())
     }
 }

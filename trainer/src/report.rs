@@ -96,7 +96,7 @@ impl Reporter {
             Voice::Json if last || state.said.elapsed() >= PACE => state.say(),
             Voice::Plain if last || state.said.elapsed() >= PLAIN_PACE => {
                 state.said = Instant::now();
-                eprintln!("{}", state.line());
+                write_line(&state.line());
             }
             Voice::Json | Voice::Plain => {}
         }
@@ -105,8 +105,8 @@ impl Reporter {
     /// A line that is worth keeping, for a person.
     pub fn note(&self, text: &str) {
         match &self.voice {
-            Voice::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Voice::Json | Voice::Plain => eprintln!("{text}"),
+            Voice::Bar(bar) => bar.suspend(|| write_line(text)),
+            Voice::Json | Voice::Plain => write_line(text),
         }
     }
 
@@ -156,6 +156,11 @@ impl State {
         // Nobody may be listening any more, and that is no reason to stop training.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
+}
+
+/// To standard error. Nobody may be listening any more, and that is no reason to stop training.
+fn write_line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// What a stage counts.

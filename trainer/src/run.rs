@@ -7,7 +7,6 @@ use bam_crds::config::MICRO_BATCH_TOKENS;
 use bam_crds::report::{Stage, TaskResult};
 use bam_crds::store::{self as layout, CHECKPOINTS, MODEL, Machine, REPORT, RESULTS};
 use bam_crds::{ExitReason, Manifest, RunConfig, RunReport};
-use serde::Serialize;
 use serde_json::json;
 use tch::Device;
 
@@ -21,7 +20,7 @@ use crate::interrupt::Interrupt;
 use crate::model::Model;
 use crate::prepare::{Encoded, Prepared, prepare};
 use crate::report::Reporter;
-use crate::store::{Files, RunFolder, Store};
+use crate::store::{Files, RunFolder, Store, pretty};
 use crate::task::{Kind, Task};
 use crate::train::{Trained, Trainer};
 
@@ -55,12 +54,25 @@ impl Machinery {
         device::set_threads(threads);
         let interrupt = Interrupt::catch()
             .map_err(|error| Failure::new(ExitReason::Internal, format!("cannot catch signals: {error}")))?;
-        Ok(Self { device: chosen.device, threads, reporter: Reporter::detect(), interrupt })
+        let reporter = Reporter::detect();
+        reporter.note(&format!("device {chosen}"));
+        Ok(Self { device: chosen.device, threads, reporter, interrupt })
     }
 
     fn limit(&self, tokens: Option<u32>) -> MicroBatchLimit {
         let default = if self.device.is_cuda() { MICRO_BATCH_TOKENS_OF_A_GPU } else { MICRO_BATCH_TOKENS };
         MicroBatchLimit { rows: usize::MAX, tokens: tokens.unwrap_or(default) as usize }
+    }
+}
+
+/// Refuses a configuration that cannot be used.
+///
+/// # Errors
+/// All problems at once.
+pub fn check(config: &RunConfig) -> Result<(), Failure> {
+    match config.problems() {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(Failure::new(ExitReason::BadConfig, problems.join("\n"))),
     }
 }
 
@@ -70,17 +82,16 @@ impl Machinery {
 /// Everything that keeps it from being done, by exit reason.
 pub fn run(config: &RunConfig, attempt: &str, machinery: &Machinery) -> Result<RunReport, Failure> {
     let begin = Instant::now();
-    let problems = config.problems();
-    if !problems.is_empty() {
-        return Err(Failure::new(ExitReason::BadConfig, problems.join("\n")));
-    }
+    check(config)?;
     let store = Store::open(&config.execution.store)?;
     let folder = store.run(&config.science_hash);
     if folder.whole()?.is_some() {
+        folder.clean();
         return report_of(&folder);
     }
     machinery.reporter.stage(Stage::Preparing, 0, 0);
     let prepared = prepare(config, &store, machinery.threads)?;
+    machinery.interrupt.check()?;
     let work = Work { config, attempt, machinery, prepared: &prepared, folder: &folder };
     let trained = work.train()?;
     // From here on everything is in the last checkpoint, whatever stops it.
@@ -92,8 +103,12 @@ pub fn run(config: &RunConfig, attempt: &str, machinery: &Machinery) -> Result<R
 fn report_of(folder: &RunFolder) -> Result<RunReport, Failure> {
     let path = folder.path(REPORT);
     let bytes = fs::read(&path).map_err(|error| Failure::store("read the report", &path, &error))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(ExitReason::BadData, format!("{}: not a report: {error}", path.display())))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::new(
+            ExitReason::BadData,
+            format!("{}: not a report: {error}; move the run's folder away to train it again", path.display()),
+        )
+    })
 }
 
 struct Work<'a> {
@@ -140,14 +155,23 @@ impl Work<'_> {
         files.insert(REPORT.to_owned(), self.folder.place(REPORT, &pretty(&report))?);
         self.folder.finish(&self.manifest(files))?;
         self.folder.clean();
-        Ok(report)
+        // Another attempt may have been first, and then its word is the one that counts.
+        report_of(self.folder)
     }
 
     fn evaluate(&self, model: &Model) -> Result<Vec<TaskResult>, Failure> {
         let rows = self.prepared.tasks.iter().map(|task| task.dev.rows.len()).sum();
         let mut said = self.predict(model, Stage::Evaluating, rows);
-        let tasks = self.prepared.tasks.iter().enumerate();
-        tasks.map(|(head, task)| Ok(score(task, &said(head, &task.dev)?))).collect()
+        let mut results = Vec::new();
+        for (head, task) in self.prepared.tasks.iter().enumerate() {
+            let result = score(task, &said(head, &task.dev)?);
+            if !result.metrics.values().all(|value| value.is_finite()) {
+                let message = format!("the dev loss of {} is not finite: try a lower learningRate", result.task);
+                return Err(Failure::new(ExitReason::Diverged, message));
+            }
+            results.push(result);
+        }
+        Ok(results)
     }
 
     /// The targets of every task, and the predictions of its test splits.
@@ -195,11 +219,9 @@ impl Work<'_> {
         let weights = format!("{MODEL}/model.safetensors");
         let config = format!("{MODEL}/config.json");
         let vocabulary = format!("{MODEL}/vocab.txt");
-        let pieces = &self.prepared.pretrained.vocabulary;
-        let pieces = fs::read(pieces).map_err(|error| Failure::store("read", pieces, &error))?;
         files.insert(weights.clone(), self.folder.place_with(&weights, |file| model.write_weights(file))?);
         files.insert(config.clone(), self.folder.place(&config, model.config_text().as_bytes())?);
-        files.insert(vocabulary.clone(), self.folder.place(&vocabulary, &pieces)?);
+        files.insert(vocabulary.clone(), self.folder.place(&vocabulary, &self.prepared.base.word_pieces)?);
         let heads = format!("{MODEL}/heads.json");
         files.insert(heads.clone(), self.folder.place(&heads, &pretty(&self.heads()))?);
         files.insert(RESULTS.to_owned(), self.folder.place(RESULTS, &pretty(&results))?);
@@ -241,10 +263,4 @@ fn targets(task: &Task, encoded: &Encoded, logits: Vec<f32>) -> Targets {
         row_hashes: encoded.rows.iter().map(row_hash).collect(),
         logits,
     }
-}
-
-fn pretty(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
-    let mut text = serde_json::to_vec_pretty(value).expect("artifacts are plain data");
-    text.push(b'\n');
-    text
 }

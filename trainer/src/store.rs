@@ -1,7 +1,8 @@
 //! The artifact store as a folder: what a run reads and writes, and the manifest that makes it whole.
 //!
-//! Nothing is ever overwritten. A file comes to its place complete (written beside it, synced, linked), the first one
-//! stays, and the manifest comes last: so two attempts that live at once waste time but corrupt nothing.
+//! A file comes to its place complete (written beside it, synced, renamed), and the manifest comes last and only if there
+//! is none: so two attempts that live at once waste time, but what a manifest names is what it says. What a manifest names
+//! is never overwritten.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -51,23 +52,6 @@ impl Store {
     /// The folder of a run.
     pub fn run(&self, science_hash: &Digest) -> RunFolder {
         RunFolder { path: self.path(&layout::run(science_hash)), science_hash: science_hash.clone() }
-    }
-
-    /// Science hashes of all runs with a manifest, sorted.
-    ///
-    /// # Errors
-    /// If the folder of runs cannot be read.
-    pub fn complete_runs(&self) -> Result<Vec<Manifest>, Failure> {
-        let folder = self.path(layout::RUNS);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Failure::store("list the runs", &folder, &error)),
-        };
-        let mut hashes: Vec<Digest> =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        hashes.sort();
-        Ok(hashes.iter().filter_map(|hash| self.run(hash).manifest().ok().flatten()).collect())
     }
 }
 
@@ -167,8 +151,8 @@ impl RunFolder {
         unreachable!("there is always a next number")
     }
 
-    /// Writes an artifact and returns its entry for the manifest. If it is there already, by another attempt, that one
-    /// stays.
+    /// Writes an artifact and returns its entry for the manifest. What an attempt left that never got to its manifest is
+    /// replaced: it may come from another machine, or from other targets.
     ///
     /// # Errors
     /// If the store cannot be written.
@@ -182,18 +166,21 @@ impl RunFolder {
     /// If the store cannot be written.
     pub fn place_with<T>(&self, name: &str, content: impl FnOnce(&File) -> io::Result<T>) -> Result<Artifact, Failure> {
         let path = self.path(name);
-        durable::place(&path, content)?;
+        durable::write(&path, content)?;
         digest::of_file(&path).map_err(|error| Failure::store("read back", &path, &error))
     }
 
     /// Writes the manifest, unless another attempt was first. From here on the run is done.
     ///
     /// # Errors
-    /// If the store cannot be written.
+    /// If the store cannot be written, or another attempt has replaced a file meanwhile.
     pub fn finish(&self, manifest: &Manifest) -> Result<(), Failure> {
-        let mut bytes = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
-        bytes.push(b'\n');
-        self.place(MANIFEST, &bytes).map(|_| ())
+        if let Some(damage) = self.damage(manifest)?.into_iter().next() {
+            let message =
+                format!("{damage}: another attempt seems to write the same run; start again, and one of them wins");
+            return Err(Failure::new(ExitReason::StoreUnavailable, message));
+        }
+        Ok(durable::place(&self.path(MANIFEST), |mut file| file.write_all(&pretty(manifest)))?)
     }
 
     /// Removes checkpoints, which a whole run does not need.
@@ -215,8 +202,7 @@ pub type Files = BTreeMap<String, Artifact>;
 /// # Errors
 /// If it cannot be written.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_vec_pretty(value).expect("what is reported is plain data");
-    replace(path, &[&text[..], b"\n"].concat())
+    replace(path, &pretty(value))
 }
 
 /// Writes a small file in place of the one that is there.
@@ -225,4 +211,11 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Fail
 /// If it cannot be written.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Ok(durable::write(path, |mut file| file.write_all(bytes))?)
+}
+
+/// JSON for people to read.
+pub(crate) fn pretty(value: &(impl serde::Serialize + ?Sized)) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("what is written is plain data");
+    text.push(b'\n');
+    text
 }

@@ -17,10 +17,12 @@ use crate::evaluate::gold;
 use crate::failure::{Failure, Steps};
 use crate::interrupt::Interrupt;
 use crate::model::{self, Dropout, Head, HeadOutput, MicroBatch, Model};
-use crate::optim::{AdamWeightDecay, CLIP_NORM, Gradients, Outcome, Schedule, Settings};
+use crate::optim::{AdamWeightDecay, CLIP_NORM, Gradients, LearningRates, Outcome, Settings};
 use crate::prepare::{Prepared, PreparedTask};
 use crate::report::Reporter;
 
+/// Rows of a step that a message names.
+const ROWS_SHOWN: usize = 20;
 /// Checkpoints of an attempt that stay on disk: the newest, and one before it should that be damaged.
 const KEEP: usize = 2;
 /// A checkpoint may cost this share of the time…
@@ -103,49 +105,48 @@ impl Trainer<'_> {
         self.prepared.schedule.steps() as u64
     }
 
-    fn rates(&self) -> Schedule {
+    fn rates(&self) -> LearningRates {
         let options = &self.config.science.hyperparameters;
-        Schedule::new(self.total(), options.warmup_proportion, options.learning_rate)
+        LearningRates::new(self.total(), options.warmup_proportion, options.learning_rate)
     }
 
     fn stopped(&self, step: u64) -> Failure {
         let total = self.total();
-        let message = format!("stopped by a signal after step {step} of {total}, which is saved; start again to go on");
+        let message = match step {
+            0 => "stopped by a signal before the first step; start again".to_owned(),
+            _ => format!("stopped by a signal after step {step} of {total}, which is saved; start again to go on"),
+        };
         Failure::new(ExitReason::Checkpointed, message)
     }
 
     /// The state of the newest checkpoint that was trained on the same targets, or a fresh one.
     fn resume(&self) -> Result<State, Failure> {
         let mut state = self.fresh()?;
-        let search = checkpoint::latest_valid(&self.checkpoints)?;
+        let search = checkpoint::latest_valid(&self.checkpoints, &self.basis())?;
         for warning in &search.warnings {
             self.reporter.note(&format!("warning: {warning}"));
         }
-        let Some(found) = search.found else { return Ok(state) };
-        let meta = found.restore(&mut state.model, &mut state.optimizer)?;
-        if meta == self.meta() {
+        if let Some(found) = search.found {
+            found.restore(&mut state.model, &mut state.optimizer)?;
             state.step = found.step;
             state.saved = found.step;
-            return Ok(state);
         }
-        self.reporter.note("warning: the teachers' targets are not those of the checkpoint: starting at step 0");
-        let gone = std::fs::remove_dir_all(&self.checkpoints);
-        gone.map_err(|error| Failure::store("remove outdated checkpoints", &self.checkpoints, &error))?;
-        self.fresh()
+        Ok(state)
     }
 
     fn fresh(&self) -> Result<State, Failure> {
         let options = &self.config.science.hyperparameters;
         let seed = self.config.science.seed.into();
-        let from = (seed, self.prepared.vocabulary);
-        let (model, loaded) = Model::pretrained(&self.prepared.pretrained, heads(self.prepared), from, self.device)?;
+        let from = (seed, self.prepared.base.tokenizer.vocab_size());
+        let (model, loaded) =
+            Model::pretrained(&self.prepared.base.pretrained, heads(self.prepared), from, self.device)?;
         for warning in loaded.warnings {
             self.reporter.note(&format!("warning: {warning}"));
         }
         let settings = Settings {
             weight_decay_rate: options.weight_decay_rate,
             lr_decay: options.lr_decay,
-            layers: self.prepared.layers,
+            layers: self.prepared.base.layers,
             clip_norm: CLIP_NORM,
         };
         let optimizer = AdamWeightDecay::new(model.parameters(), settings);
@@ -153,16 +154,21 @@ impl Trainer<'_> {
     }
 
     /// What a checkpoint must have been trained on to be of use.
-    fn meta(&self) -> Value {
+    fn basis(&self) -> Value {
         json!({ "scienceHash": self.config.science_hash, "usedTargets": self.prepared.used_targets })
     }
 
     fn save(&self, state: &mut State) -> Result<(), Failure> {
         let folder = self.checkpoints.join(self.attempt);
-        if state.saved < state.step {
-            checkpoint::save(&folder, state.step, &state.model, &state.optimizer, &self.meta())?;
-            state.saved = state.step;
-            checkpoint::prune(&folder, KEEP)?;
+        if state.saved == state.step {
+            return Ok(());
+        }
+        checkpoint::save(&folder, state.step, &state.model, &state.optimizer, &self.basis())?;
+        state.saved = state.step;
+        let pruned = checkpoint::prune(&folder, KEEP).and_then(|()| checkpoint::prune_others(&folder, state.step));
+        // The new one is safe, and old ones are no reason to stop.
+        if let Err(error) = pruned {
+            self.reporter.note(&format!("warning: {error}"));
         }
         Ok(())
     }
@@ -204,10 +210,13 @@ impl Trainer<'_> {
             Example::Padding => None,
         };
         let rows: Vec<String> = examples.iter().filter_map(row).collect();
+        let shown = &rows[..rows.len().min(ROWS_SHOWN)];
+        let more =
+            if rows.len() > ROWS_SHOWN { format!(" and {} more", rows.len() - ROWS_SHOWN) } else { String::new() };
         let message = format!(
-            "a gradient of step {step} is not finite (loss {loss}); the weights before it are saved in the checkpoints. Try a \
-             lower learningRate. Rows of the step (task/eid): {}",
-            rows.join(" ")
+            "a gradient of step {step} is not finite (loss {loss}), and was not applied. Try a lower learningRate. Rows of \
+             the step (task/eid): {}{more}",
+            shown.join(" ")
         );
         Failure::new(ExitReason::Diverged, message)
     }

@@ -247,6 +247,36 @@ fn a_teacher_that_saw_another_text_is_refused_with_the_file_the_row_and_the_id()
 }
 
 #[test]
+fn a_training_of_no_step_is_refused_and_not_called_done() {
+    let fixture = Fixture::new();
+    let config =
+        fixture.config(&["rte"], r#"{"maxSeqLength": 32, "trainBatchSize": 60, "numTrainEpochs": "0.5"}"#, &[]);
+    let report = fixture.train(&config, "first");
+    assert_eq!(report.reason, ExitReason::BadConfig);
+    assert!(report.message.starts_with("numTrainEpochs is 0.5, which is less than one step of 60 rows"), "{report:#?}");
+    assert!(!fixture.run_folder(&config).join("manifest.json").exists());
+}
+
+#[test]
+fn what_a_dead_attempt_left_is_replaced_by_the_one_that_finishes() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte"], SHORT, &[]);
+    let stale = fixture.run_folder(&config).join("targets/rte.safetensors");
+    fs::create_dir_all(stale.parent().unwrap()).unwrap();
+    fs::write(&stale, "of an attempt that never got to its manifest").unwrap();
+    assert_eq!(fixture.train(&config, "first").reason, ExitReason::Completed);
+    assert_eq!(fixture.train(&config, "second").reason, ExitReason::Completed);
+    assert!(fs::read(&stale).unwrap().len() > 1000);
+}
+
+#[test]
+fn wrong_arguments_are_a_bad_configuration() {
+    let fixture = Fixture::new();
+    let output = fixture.trainer().args(["train", "--config", "nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64), "{}", common::text(&output));
+}
+
+#[test]
 fn every_fault_of_the_inputs_is_said_at_once() {
     let fixture = Fixture::new();
     let append = |path: &str, line: &str| {

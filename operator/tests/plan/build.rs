@@ -56,7 +56,6 @@ pub fn findings(tasks: &[String]) -> InputsReport {
             weights: Some(digest("weights")),
         },
         tasks: tasks.iter().map(|task| (task.clone(), files(task))).collect::<BTreeMap<_, _>>(),
-        complete_runs: Vec::new(),
     }
 }
 

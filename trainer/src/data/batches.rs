@@ -49,11 +49,6 @@ impl Schedule {
         self.order.len() / self.batch
     }
 
-    /// Places of the training set, padding included.
-    pub fn padded(&self) -> usize {
-        self.examples.len()
-    }
-
     /// The examples of a step, in their order.
     ///
     /// # Panics

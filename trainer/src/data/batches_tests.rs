@@ -38,7 +38,7 @@ fn step_counts_equal_the_reference() {
 #[test]
 fn a_schedule_counts_and_hands_out_its_steps() {
     let schedule = Schedule::new(&[(49, 1), (98, 1)], 32, 3.0, 0);
-    assert_eq!((schedule.steps(), schedule.padded()), (15, 160));
+    assert_eq!(schedule.steps(), 15);
     let all: Vec<Example> = (0..15).flat_map(|step| schedule.step(step).collect::<Vec<_>>()).collect();
     assert_eq!(all.len(), 480);
     assert!(all.contains(&Example::Padding) && all.contains(&Example::Row { task: 1, row: 97 }));

@@ -23,7 +23,7 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Kinds of [`Fault`]. [`name`](FaultKind::name) is stable: reports and tests may match on it.
+/// Kinds of [`Fault`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultKind {
     /// There is no such file.
@@ -46,24 +46,6 @@ pub enum FaultKind {
     LoneCarriageReturn,
     /// The task has no such split.
     NoSuchSplit,
-}
-
-impl FaultKind {
-    /// PascalCase name, as in conditions and events.
-    pub fn name(self) -> &'static str {
-        match self {
-            FaultKind::MissingFile => "MissingFile",
-            FaultKind::Unreadable => "Unreadable",
-            FaultKind::NoRows => "NoRows",
-            FaultKind::BlankLine => "BlankLine",
-            FaultKind::MissingColumn => "MissingColumn",
-            FaultKind::UnknownLabel => "UnknownLabel",
-            FaultKind::BadScore => "BadScore",
-            FaultKind::NotUtf8 => "NotUtf8",
-            FaultKind::LoneCarriageReturn => "LoneCarriageReturn",
-            FaultKind::NoSuchSplit => "NoSuchSplit",
-        }
-    }
 }
 
 /// `file:line, column: message`, which editors and terminals make a link of.

@@ -38,7 +38,7 @@ pub struct Targets {
 #[derive(Debug, thiserror::Error)]
 pub enum TargetsError {
     /// The file could not be read.
-    #[error("{}: the targets cannot be read: {source}", .path.display())]
+    #[error("{}: the targets cannot be read: {source}; check that the store is mounted and readable", .path.display())]
     Read {
         /// The file as it was opened.
         path: PathBuf,

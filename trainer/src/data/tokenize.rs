@@ -44,7 +44,7 @@ const TAKE_THE_MODELS: &str = "take the vocab.txt that came with the model";
 #[derive(Debug, thiserror::Error)]
 pub enum VocabError {
     /// The file could not be read.
-    #[error("{}: the vocabulary cannot be read: {source}", .path.display())]
+    #[error("{}: the vocabulary cannot be read: {source}; check that the store is mounted and readable", .path.display())]
     Read {
         /// The file as it was opened.
         path: PathBuf,

@@ -89,6 +89,9 @@ mod defaults {
     }
 }
 
+/// `hidden_size` of a debug run.
+const DEBUG_WIDTH: i64 = 144;
+
 /// The activation of the feed-forward layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -118,7 +121,7 @@ impl Activation {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}; check that the store is mounted and readable")]
     Unreadable {
         /// The file.
         path: String,
@@ -126,7 +129,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not JSON, or a value has the wrong type.
-    #[error("{path} is not a BERT configuration: {source}")]
+    #[error("{path} is not a BERT configuration: {source}; take the one that came with the model")]
     Malformed {
         /// The file.
         path: String,
@@ -134,7 +137,7 @@ pub enum ConfigError {
         source: serde_json::Error,
     },
     /// Values that make no usable encoder: all of them.
-    #[error("{path}: {}", problems.join("; "))]
+    #[error("{path}: {}; take a BERT model, with the configuration that came with it", problems.join("; "))]
     Invalid {
         /// The file.
         path: String,
@@ -165,16 +168,20 @@ impl BertConfig {
             ("num_attention_heads", self.num_attention_heads),
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
         ];
         for (name, size) in sizes {
             if size < 1 {
                 problems.push(format!("{name} is {size}, must be at least 1"));
             }
         }
+        if self.type_vocab_size < 2 {
+            let size = self.type_vocab_size;
+            problems.push(format!("type_vocab_size is {size}, must be at least 2: one for each sentence of a pair"));
+        }
         if self.num_attention_heads > 0 && self.hidden_size % self.num_attention_heads != 0 {
             let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
-            problems.push(format!("hidden_size {hidden} is not a multiple of num_attention_heads {heads}"));
+            let why = if hidden == DEBUG_WIDTH { "; a debug run has this width whatever the file says" } else { "" };
+            problems.push(format!("hidden_size {hidden} is not a multiple of num_attention_heads {heads}{why}"));
         }
         for (name, rate) in [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
@@ -213,9 +220,9 @@ impl BertConfig {
     }
 
     /// The reference's tiny model for trying things out: three layers of width 144; heads, feed-forward width and all else
-    /// stay as they are in the file.
+    /// stay as they are in the file. [`validate`](Self::validate) it: not all numbers of heads divide that width.
     pub fn debug(self) -> Self {
-        Self { num_hidden_layers: 3, hidden_size: 144, ..self }
+        Self { num_hidden_layers: 3, hidden_size: DEBUG_WIDTH, ..self }
     }
 
     /// The activation that `hidden_act` names.
@@ -254,6 +261,23 @@ mod tests {
         assert_eq!((debug.num_hidden_layers, debug.hidden_size), (3, 144));
         assert_eq!((debug.num_attention_heads, debug.intermediate_size), (12, 3072));
         assert_eq!(debug.validate(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_debug_model_whose_heads_do_not_divide_its_width_is_a_problem() {
+        let config = parse(r#"{"vocab_size": 30522, "hidden_size": 640, "num_attention_heads": 10}"#);
+        assert_eq!(config.validate(), Vec::<String>::new());
+        let problems = config.debug().validate();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("144") && problems[0].contains("debug run"), "{problems:?}");
+    }
+
+    #[test]
+    fn an_encoder_that_cannot_tell_the_sentences_of_a_pair_apart_is_refused() {
+        for (size, problems) in [(1, 1), (2, 0), (16, 0)] {
+            let config = parse(&format!(r#"{{"vocab_size": 30522, "type_vocab_size": {size}}}"#));
+            assert_eq!(config.validate().len(), problems, "{size}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ const LONGEST_HEADER: u64 = 100_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum TensorFileError {
     /// The system refuses.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}; check that the store is mounted and readable")]
     Unreadable {
         /// The file.
         path: String,
@@ -26,7 +26,7 @@ pub enum TensorFileError {
         source: io::Error,
     },
     /// The content is not a safetensors file, or not all of one.
-    #[error("{path} is no whole safetensors file: {problem}")]
+    #[error("{path} is no whole safetensors file: {problem}; download it again")]
     Malformed {
         /// The file.
         path: String,

@@ -10,7 +10,7 @@ use crate::durable::{self, WriteError};
 use bam_crds::store::Artifact;
 use serde_json::json;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -29,8 +29,16 @@ pub enum WeightsError {
         folder: String,
         /// What is missing.
         missing: Vec<String>,
-        /// What to do, if something can be guessed; begins with a separator.
+        /// What to do; begins with a separator.
         hint: &'static str,
+    },
+    /// Whether a file is there cannot be found out.
+    #[error("cannot read {path}: {source}; check that the store is mounted and readable")]
+    Unreadable {
+        /// The file or folder.
+        path: String,
+        /// What the system says.
+        source: io::Error,
     },
     /// The configuration is not usable.
     #[error(transparent)]
@@ -39,7 +47,7 @@ pub enum WeightsError {
     #[error(transparent)]
     File(#[from] TensorFileError),
     /// The file does not hold this encoder: all differences.
-    #[error("{path} does not fit its configuration: {}", problems.join("; "))]
+    #[error("{path} does not fit its configuration: {}; take all files from the same model", problems.join("; "))]
     Mismatch {
         /// The file.
         path: String,
@@ -51,6 +59,22 @@ pub enum WeightsError {
     Write(#[from] WriteError),
 }
 
+impl WeightsError {
+    /// Whether reading itself failed, so that another attempt may fare better (exit code 75).
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreadable { .. }
+                | Self::Config(ConfigError::Unreadable { .. })
+                | Self::File(TensorFileError::Unreadable { .. })
+        )
+    }
+}
+
+/// Told when the folder is not there, as after a typing error.
+const NO_FOLDER: &str = ": there is no such folder; put the pretrained model there, or correct its name";
+/// Told when nothing better is known.
+const PUT_THERE: &str = "; put there what is missing";
 /// Told when only a TensorFlow checkpoint is found.
 const CONVERT: &str = ". It holds a TensorFlow checkpoint (bert_model.ckpt), which this program cannot read: \
     convert it once with Hugging Face transformers, BertModel.from_pretrained(folder, from_tf=True).save_pretrained(folder) \
@@ -72,10 +96,10 @@ pub struct Pretrained {
 impl Pretrained {
     /// Finds the files of a folder and reads the configuration. A debug run needs no weights.
     pub fn find(folder: &Path, with_weights: bool) -> Result<Self, WeightsError> {
-        let existing = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-        let config = CONFIGS.iter().find_map(|name| existing(name));
-        let vocabulary = existing(VOCABULARY);
-        let weights = existing(WEIGHTS).filter(|_| with_weights);
+        let [config, bert_config] = CONFIGS.map(|name| existing(folder, name));
+        let config = config?.or(bert_config?);
+        let vocabulary = existing(folder, VOCABULARY)?;
+        let weights = if with_weights { existing(folder, WEIGHTS)? } else { None };
         match (config, vocabulary) {
             (Some(config), Some(vocabulary)) if weights.is_some() || !with_weights => {
                 Ok(Self { config: BertConfig::read(&config)?, configuration: config, vocabulary, weights })
@@ -87,22 +111,41 @@ impl Pretrained {
                     (weights.is_some() || !with_weights, WEIGHTS),
                 ];
                 let missing = needed.iter().filter(|(found, _)| !found);
-                let tensorflow = existing("bert_model.ckpt.index").is_some();
+                let hint = match existing(folder, "bert_model.ckpt.index")? {
+                    Some(_) if with_weights => CONVERT,
+                    _ if metadata(folder)?.is_none() => NO_FOLDER,
+                    _ => PUT_THERE,
+                };
                 Err(WeightsError::Incomplete {
                     folder: folder.display().to_string(),
                     missing: missing.map(|&(_, name)| name.to_owned()).collect(),
-                    hint: if tensorflow && with_weights { CONVERT } else { "" },
+                    hint,
                 })
             }
         }
     }
 }
 
+/// The path of a file, if the folder has it.
+fn existing(folder: &Path, name: &str) -> Result<Option<PathBuf>, WeightsError> {
+    let path = folder.join(name);
+    Ok(metadata(&path)?.filter(Metadata::is_file).map(|_| path))
+}
+
+/// Nothing if nothing is there; a volume that does not answer is an error.
+fn metadata(path: &Path) -> Result<Option<Metadata>, WeightsError> {
+    match path.metadata() {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(WeightsError::Unreadable { path: path.display().to_string(), source }),
+    }
+}
+
 impl Pretrained {
-    /// Compares the weights with the configuration and the vocabulary, without reading them: names and shapes only.
-    pub fn check_weights(&self, vocabulary: usize) -> Result<(), WeightsError> {
+    /// Compares the weights with the configuration, without reading them: names and shapes only. Whoever opened the
+    /// vocabulary has compared that.
+    pub fn check_weights(&self, _vocabulary: usize) -> Result<(), WeightsError> {
         let Some(path) = &self.weights else { return Ok(()) };
-        fits_vocabulary(path, &self.config, vocabulary)?;
         compare(&TensorFile::open(path)?, path, super::bert::shapes(&self.config), is_pooler).map(drop)
     }
 }

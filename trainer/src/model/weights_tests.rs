@@ -185,3 +185,23 @@ fn a_folder_without_what_is_needed_says_all_of_it() {
     let error = Pretrained::find(folder.path(), true).unwrap_err().to_string();
     assert!(error.contains("TensorFlow checkpoint") && error.contains("from_tf"), "{error}");
 }
+
+#[test]
+fn a_folder_that_is_not_there_is_said_to_be_missing_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Pretrained::find(&folder.path().join("uncased"), true).unwrap_err();
+    assert!(matches!(error, WeightsError::Incomplete { .. }), "{error}");
+    assert!(error.to_string().contains("there is no such folder"), "{error}");
+    let error = Pretrained::find(folder.path(), true).unwrap_err().to_string();
+    assert!(!error.contains("no such folder"), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_is_not_said_to_be_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    // A link to itself: an error even for a user who may read everything.
+    std::os::unix::fs::symlink(VOCABULARY, folder.path().join(VOCABULARY)).unwrap();
+    let error = Pretrained::find(folder.path(), true).unwrap_err();
+    assert!(matches!(error, WeightsError::Unreadable { .. }) && error.may_pass(), "{error}");
+    assert!(error.to_string().contains(VOCABULARY), "{error}");
+}

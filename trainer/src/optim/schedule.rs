@@ -5,22 +5,17 @@
 /// As in BERT's own code, the decay runs over ALL steps and not from the end of the warm-up, so the rate drops by the warm-up's share
 /// (a tenth by default) when the warm-up ends; and the first step has rate 0, though it moves Adam's moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Schedule {
+pub struct LearningRates {
     total_steps: u64,
     warmup_steps: u64,
     learning_rate: f64,
 }
 
-impl Schedule {
-    /// A schedule of `total_steps` steps whose first `warmup_proportion` (rounded down) warm up to `learning_rate`.
+impl LearningRates {
+    /// The rates of `total_steps` steps whose first `warmup_proportion` (rounded down) warm up to `learning_rate`.
     pub fn new(total_steps: u64, warmup_proportion: f64, learning_rate: f64) -> Self {
         let warmup_steps = (total_steps as f64 * warmup_proportion) as u64;
         Self { total_steps, warmup_steps, learning_rate }
-    }
-
-    /// The number of steps of the whole training.
-    pub fn total_steps(&self) -> u64 {
-        self.total_steps
     }
 
     /// The number of steps that warm up.
@@ -43,42 +38,42 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn assert_rates(schedule: Schedule, expected: &[(u64, f64)]) {
+    fn assert_rates(rates: LearningRates, expected: &[(u64, f64)]) {
         for &(step, rate) in expected {
-            let got = schedule.at(step);
+            let got = rates.at(step);
             assert!((got - rate).abs() <= 1e-6 * rate, "step {step}: {got} instead of {rate}");
         }
     }
 
     #[test]
     fn the_reference_run_on_rte_has_these_rates() {
-        let schedule = Schedule::new(234, 0.1, 5e-5);
-        assert_eq!(schedule.warmup_steps(), 23);
+        let rates = LearningRates::new(234, 0.1, 5e-5);
+        assert_eq!(rates.warmup_steps(), 23);
         assert_rates(
-            schedule,
+            rates,
             &[(0, 0.0), (1, 2.173913e-6), (22, 4.782609e-5), (23, 4.508547e-5), (117, 2.5e-5), (233, 2.136752e-7)],
         );
     }
 
     #[test]
     fn the_debug_run_has_these_rates() {
-        let schedule = Schedule::new(15, 0.1, 1e-4);
-        assert_eq!(schedule.warmup_steps(), 1);
-        assert_rates(schedule, &[(0, 0.0), (1, 9.333333e-5), (7, 5.333333e-5), (14, 6.666667e-6)]);
+        let rates = LearningRates::new(15, 0.1, 1e-4);
+        assert_eq!(rates.warmup_steps(), 1);
+        assert_rates(rates, &[(0, 0.0), (1, 9.333333e-5), (7, 5.333333e-5), (14, 6.666667e-6)]);
     }
 
     #[test]
     fn fewer_than_ten_steps_have_no_warm_up() {
-        let schedule = Schedule::new(9, 0.1, 1e-4);
-        assert_eq!(schedule.warmup_steps(), 0);
-        assert_eq!(schedule.at(0), 1e-4);
+        let rates = LearningRates::new(9, 0.1, 1e-4);
+        assert_eq!(rates.warmup_steps(), 0);
+        assert_eq!(rates.at(0), 1e-4);
     }
 
     #[test]
     fn warm_ups_are_rounded_down() {
         let runs = [(690, 69), (804, 80), (1080, 108), (36816, 3681), (1500, 150), (50646, 5064)];
         for (steps, warmup) in runs {
-            assert_eq!(Schedule::new(steps, 0.1, 1.0).warmup_steps(), warmup, "{steps} steps");
+            assert_eq!(LearningRates::new(steps, 0.1, 1.0).warmup_steps(), warmup, "{steps} steps");
         }
     }
 }

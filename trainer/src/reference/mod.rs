@@ -4,14 +4,16 @@
 mod options;
 mod outputs;
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
 use bam_crds::identity::SEMANTICS_VERSION;
+use bam_crds::store::glue_data;
 use bam_crds::{Digest, Execution, ExitReason, InputsConfig, RunConfig, RunReport, Science};
 
-pub use options::{Options, names};
+pub use options::Options;
 use outputs::ModelFolder;
 
 use crate::failure::{Failure, Problems};
@@ -19,6 +21,7 @@ use crate::inputs;
 use crate::report::Reporter;
 use crate::run::{Machinery, run as run_one};
 use crate::store::Store;
+use crate::task::{self, Task};
 
 /// Trains all trials of a model and writes what the reference writes.
 ///
@@ -28,7 +31,7 @@ pub fn run(model_name: &str, bam_dir: &Path, hparams: &str) -> Result<RunReport,
     let options = options::parse(hparams)?;
     check_name(model_name)?;
     for warning in &options.warnings {
-        eprintln!("warning: {warning}");
+        warn(warning);
     }
     let store = Store::open(bam_dir)?;
     let teachers = teachers(&store, &options)?;
@@ -36,7 +39,8 @@ pub fn run(model_name: &str, bam_dir: &Path, hparams: &str) -> Result<RunReport,
     machinery.reporter = Reporter::for_a_person();
     let execution = execution(bam_dir, &options);
     let inputs = inputs_config(&options, execution.clone());
-    let found = inputs::check(&inputs, &machinery.reporter, &machinery.interrupt).map_err(with_hint)?;
+    let found = inputs::check(&inputs, &machinery.reporter, &machinery.interrupt)
+        .map_err(|failure| with_hint(failure, &options.task_names))?;
 
     let folder = ModelFolder::create(&store, model_name)?;
     let mut reports = Vec::new();
@@ -47,7 +51,8 @@ pub fn run(model_name: &str, bam_dir: &Path, hparams: &str) -> Result<RunReport,
         machinery.reporter.finish();
         reports.push((config, report));
         folder.write(&store, &options, &reports)?;
-        print!("{}", outputs::results_text(&reports[reports.len() - 1..]));
+        // The pipe may be closed already; the results are in files too.
+        let _ = write!(io::stdout(), "{}", outputs::results_text(&reports[reports.len() - 1..]));
     }
     let (_, last) = reports.pop().expect("there is at least one trial");
     Ok(last)
@@ -92,14 +97,26 @@ fn inputs_config(options: &Options, execution: Execution) -> InputsConfig {
 }
 
 /// The reference predicts test splits unless told not to, and some downloads lack them.
-fn with_hint(failure: Failure) -> Failure {
+fn with_hint(failure: Failure, task_names: &[String]) -> Failure {
     let hint = "\nIf only test files are missing, \"write_test_outputs\": false does without them.";
+    let layouts = |task: &'static Task| task.layouts.iter().map(move |layout| (task, layout));
+    let files: Vec<String> = task_names
+        .iter()
+        .filter_map(|name| task::find(name))
+        .flat_map(layouts)
+        .filter(|(_, layout)| !layout.split.has_labels())
+        .map(|(task, layout)| format!("/{}/{}: ", glue_data(&task.name), layout.file))
+        .collect();
+    let test_file = failure.message.lines().any(|line| files.iter().any(|file| line.contains(file)));
     match failure.reason {
-        ExitReason::MissingInput if failure.message.contains("test") => {
-            Failure { message: failure.message.clone() + hint, ..failure }
-        }
+        ExitReason::MissingInput if test_file => Failure { message: failure.message.clone() + hint, ..failure },
         _ => failure,
     }
+}
+
+/// Says something on standard error, if anybody listens there.
+fn warn(warning: &str) {
+    let _ = writeln!(io::stderr(), "warning: {warning}");
 }
 
 fn science(options: &Options, inputs: &InputsReport, teachers: &[(String, Digest)], trial: u32) -> Science {
@@ -128,7 +145,7 @@ fn science(options: &Options, inputs: &InputsReport, teachers: &[(String, Digest
 fn teachers(store: &Store, options: &Options) -> Result<Vec<(String, Digest)>, Failure> {
     let mut problems = Problems::default();
     let mut teachers = Vec::new();
-    for name in options.task_names.iter().filter(|_| !options.teachers.is_empty()) {
+    for name in &options.task_names {
         let Some(model) = options.teachers.get(name) else { continue };
         if let Some(run) = problems.take(outputs::first_run(store, model, name)) {
             teachers.push((name.clone(), run));
@@ -142,4 +159,25 @@ fn teachers(store: &Store, options: &Options) -> Result<Vec<(String, Digest)>, F
 fn attempt() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("command-line-{}-{}", now.as_secs(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_about_test_files_comes_when_one_is_missing_wherever_the_store_is() {
+        let names = ["rte".to_owned(), "mnli".to_owned()];
+        for (path, hinted) in [
+            ("/tmp/test-bam/glue_data/rte/train.tsv", false),
+            ("/bam/glue_data/mnli/dev_matched.tsv", false),
+            ("/bam/pretrained_models/test.tsv/vocab.txt", false),
+            ("/bam/glue_data/rte/test.tsv", true),
+            ("/bam/glue_data/mnli/diagnostic.tsv", true),
+        ] {
+            let missing = format!("first line\n{path}: the file is missing; put it there");
+            let failure = with_hint(Failure::new(ExitReason::MissingInput, missing), &names);
+            assert_eq!(failure.message.contains("write_test_outputs"), hinted, "{path}");
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! The reference's options: one JSON object in snake case, every problem of it said at once.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use bam_crds::hyperparameters::{self, NAMES, camel_case};
+use bam_crds::hyperparameters::{NAMES, camel_case};
 use bam_crds::{ExitReason, HyperparameterOverrides, nearest};
 use serde_json::{Map, Value};
 
@@ -24,7 +25,7 @@ const WITHOUT_MEANING: &[(&str, &str)] = &[
     ("gcp_project", "TPUs are used through the operator"),
 ];
 
-/// Options of the program, beside those of the training in [`hyperparameters`].
+/// Options of the program, beside those of the training in [`NAMES`].
 const OTHERS: &[&str] = &[
     "task_names",
     "pretrained_model_name",
@@ -40,6 +41,11 @@ const OTHERS: &[&str] = &[
     "save_checkpoints_steps",
     "seed",
 ];
+
+/// Trials of one command.
+const MOST_TRIALS: u32 = 10_000;
+/// Of the first trial: the last one's is still far from what a `u32` holds.
+const LARGEST_SEED: u32 = 1_000_000_000;
 
 /// The options of one command line, resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,15 +124,17 @@ impl Reader<'_> {
         let mut overrides = Map::new();
         for name in NAMES {
             let Some(value) = self.given.remove(*name) else { continue };
+            let one = |value: Value| Map::from_iter([(camel_case(name), value)]);
+            let read = |value: Value| serde_json::from_value::<HyperparameterOverrides>(one(value).into());
             // A manifest wants decimal numbers as text, this command line as numbers.
-            let value = match value {
-                Value::Number(number) if number.is_f64() => Value::String(number.to_string()),
-                other => other,
-            };
-            let one = Map::from_iter([(camel_case(name), value.clone())]);
-            match serde_json::from_value::<HyperparameterOverrides>(one.clone().into()) {
-                Ok(_) => overrides.extend(one),
-                Err(error) => self.problem(name, &format!("is {value}: {error}")),
+            let text = value.is_f64().then(|| Value::String(value.to_string()));
+            let other_ways = text.into_iter().chain(whole(&value));
+            match read(value.clone()) {
+                Ok(_) => overrides.extend(one(value)),
+                Err(error) => match other_ways.into_iter().find(|way| read(way.clone()).is_ok()) {
+                    Some(way) => overrides.extend(one(way)),
+                    None => self.problem(name, &format!("is {value}: {error}")),
+                },
             }
         }
         serde_json::from_value(overrides.into()).expect("each option was read by itself")
@@ -143,11 +151,11 @@ impl Reader<'_> {
             task_names,
             teacher_annealing: self.take("teacher_annealing", true),
             distill_weight: self.take("distill_weight", 0.5),
-            num_trials: self.take("num_trials", 1),
+            num_trials: self.between("num_trials", 1..=MOST_TRIALS, 1),
             test_outputs: write(self.take("write_test_outputs", true), self.take("n_writes_test", 1)),
             distill_outputs: write(self.take("write_distill_outputs", true), self.take("n_writes_distill", 1)),
-            save_checkpoints_steps: self.take("save_checkpoints_steps", 2000),
-            seed: self.take("seed", 1),
+            save_checkpoints_steps: self.between("save_checkpoints_steps", 1..=u32::MAX, 2000),
+            seed: self.between("seed", 0..=LARGEST_SEED, 1),
             hyperparameters,
             warnings,
         }
@@ -168,10 +176,23 @@ impl Reader<'_> {
 
     fn take<T: serde::de::DeserializeOwned>(&mut self, name: &str, default: T) -> T {
         let Some(value) = self.given.remove(name) else { return default };
-        match serde_json::from_value(value.clone()) {
+        let read = |value: Value| serde_json::from_value(value);
+        match read(value.clone()) {
             Ok(value) => value,
-            Err(error) => {
+            Err(error) => whole(&value).and_then(|whole| read(whole).ok()).unwrap_or_else(|| {
                 self.problem(name, &format!("is {value}: {error}"));
+                default
+            }),
+        }
+    }
+
+    fn between(&mut self, name: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
+        let value: i64 = self.take(name, default.into());
+        match u32::try_from(value).ok().filter(|value| range.contains(value)) {
+            Some(value) => value,
+            None => {
+                let (least, most) = range.into_inner();
+                self.problem(name, &format!("must be between {least} and {most}, but is {value}"));
                 default
             }
         }
@@ -188,6 +209,12 @@ impl Reader<'_> {
     fn problem(&mut self, option: &str, problem: &str) {
         self.problems.push(ExitReason::BadConfig, format!("{option} {problem}"));
     }
+}
+
+/// 64.0 as 64: Python's programs write whole numbers so.
+fn whole(value: &Value) -> Option<Value> {
+    let number = value.as_f64().filter(|_| value.is_f64())?;
+    (number.fract() == 0.0 && number.abs() < 1e15).then(|| (number as i64).into())
 }
 
 /// Ranges, and names of tasks.
@@ -210,18 +237,12 @@ fn check(options: &Options, problems: &mut Problems) {
     if !(0.0..=1.0).contains(&options.distill_weight) {
         problem(format!("distill_weight must be between 0 and 1, but is {}", options.distill_weight));
     }
-    for (option, value) in
-        [("num_trials", options.num_trials), ("save_checkpoints_steps", options.save_checkpoints_steps)]
-    {
-        if value == 0 {
-            problem(format!("{option} must be at least 1, but is 0"));
-        }
-    }
 }
 
-/// All names that the command line knows, for its documentation.
-pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<_> = hyperparameters::NAMES.iter().chain(OTHERS).copied().collect();
+/// All names that the command line knows.
+#[cfg(test)]
+fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = NAMES.iter().chain(OTHERS).copied().collect();
     names.extend(WITHOUT_MEANING.iter().map(|(name, _)| name));
     names.sort_unstable();
     names
@@ -256,14 +277,42 @@ mod tests {
         let begins = [
             "train_batch_size is \"big\": invalid type",
             "teachers has no teacher for mnly: add \"mnly\": \"mnly-model\"",
+            "num_trials must be between 1 and 10000, but is 0",
             "learning_rte is not an option; did you mean learning_rate?",
             "warmup_proportion must be between 0 and 1, but is 2",
             "task_names: there is no task \"mnly\"; did you mean mnli?",
-            "num_trials must be at least 1, but is 0",
         ];
         assert_eq!(said.len(), begins.len(), "{said:#?}");
         for (said, begin) in said.iter().zip(begins) {
             assert!(said.starts_with(begin), "{said}");
+        }
+    }
+
+    #[test]
+    fn seeds_and_trials_have_bounds_that_are_said() {
+        let options = parse(r#"{"seed": 1000000000, "num_trials": 10000}"#).unwrap();
+        assert_eq!((options.seed, options.num_trials), (1_000_000_000, 10_000));
+        for (text, sentence) in [
+            (r#"{"seed": 1000000001}"#, "seed must be between 0 and 1000000000, but is 1000000001"),
+            (r#"{"seed": 5000000000}"#, "seed must be between 0 and 1000000000, but is 5000000000"),
+            (r#"{"seed": -1}"#, "seed must be between 0 and 1000000000, but is -1"),
+            (r#"{"num_trials": 10001}"#, "num_trials must be between 1 and 10000, but is 10001"),
+        ] {
+            assert_eq!(problems(text), [sentence]);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_point_and_others_are_said_as_they_were_written() {
+        let options = parse(r#"{"train_batch_size": 64.0, "num_train_epochs": 2.0, "seed": 7.0}"#).unwrap();
+        let hyperparameters = options.hyperparameters.resolve(1);
+        assert_eq!((hyperparameters.train_batch_size, hyperparameters.num_train_epochs, options.seed), (64, 2.0, 7));
+        for (text, begin) in [
+            (r#"{"train_batch_size": 64.5}"#, "train_batch_size is 64.5: "),
+            (r#"{"seed": 0.5}"#, "seed is 0.5: "),
+            (r#"{"debug": 1.0}"#, "debug is 1.0: "),
+        ] {
+            assert!(problems(text)[0].starts_with(begin), "{:?}", problems(text));
         }
     }
 

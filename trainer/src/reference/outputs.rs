@@ -9,7 +9,7 @@ use bam_crds::store as layout;
 use bam_crds::{Digest, ExitReason, RunConfig, RunReport};
 use serde::{Deserialize, Serialize};
 
-use super::Options;
+use super::{Options, warn};
 use crate::data::targets::Targets;
 use crate::failure::Failure;
 use crate::pickle::{self, TrialScores};
@@ -86,7 +86,12 @@ impl ModelFolder {
         let path = run.path(from);
         // A run that was whole already may have been trained without its test splits.
         if !path.exists() && split != Split::Train {
-            eprintln!("warning: {}: this run was finished without predictions of {split}", path.display());
+            warn(&format!(
+                "{}: this run was finished without predictions of {split}; to have them, delete {} and give this command \
+                 again, which trains it anew",
+                path.display(),
+                run.path("").display()
+            ));
             return Ok(());
         }
         let targets = Targets::read(&path)?;
@@ -99,10 +104,16 @@ impl ModelFolder {
 /// One line per trial and task: `rte: accuracy: 66.43 - loss: 0.62`.
 pub(super) fn results_text(trials: &Trials) -> String {
     let line = |(task, metrics): &(String, Vec<(String, f64)>)| {
-        let metrics: Vec<String> = metrics.iter().map(|(name, value)| format!("{name}: {value:.2}")).collect();
+        let metrics: Vec<String> =
+            metrics.iter().map(|(name, value)| format!("{name}: {}", two_places(*value))).collect();
         format!("{task}: {}\n", metrics.join(" - "))
     };
     scores(trials).iter().flatten().map(line).collect()
+}
+
+/// As Python writes it: an undefined metric is `nan`.
+fn two_places(value: f64) -> String {
+    if value.is_nan() { "nan".to_owned() } else { format!("{value:.2}") }
 }
 
 fn scores(trials: &Trials) -> Vec<TrialScores> {
@@ -115,4 +126,16 @@ fn metrics(result: &TaskResult) -> Vec<(String, f64)> {
     let known = task::find(&result.task).map(|task| task.metrics.clone()).unwrap_or_default();
     let names = known.iter().filter(|metric| **metric != Metric::F1).map(|metric| metric.name()).chain(["loss"]);
     names.map(|name| (name.to_owned(), result.metrics.get(name).copied().unwrap_or(f64::NAN))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::two_places;
+
+    #[test]
+    fn numbers_are_written_as_python_writes_them() {
+        for (value, text) in [(66.425, "66.42"), (0.0, "0.00"), (f64::NAN, "nan"), (-f64::NAN, "nan")] {
+            assert_eq!(two_places(value), text);
+        }
+    }
 }

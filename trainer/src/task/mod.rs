@@ -243,6 +243,11 @@ fn classification(labels: &[&str]) -> Kind {
     Kind::Classification { labels: labels.iter().map(|l| l.to_string()).collect() }
 }
 
+/// A file of two texts a row, with a header; shared in the same way.
+fn pair_layout(split: Split, file: &str, [text_a, text_b]: [Column; 2], label: Option<Column>) -> Layout {
+    Layout { split, file: file.into(), header: true, text_a, text_b: Some(text_b), label }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

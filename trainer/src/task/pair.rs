@@ -1,6 +1,6 @@
 //! Tasks about two sentences with a class: MNLI, MRPC, QNLI, QQP and RTE.
 
-use super::{Column, Column::Left, Column::Right, Layout, Metric, Split, Task, classification};
+use super::{Column::Left, Column::Right, Metric, Split, Task, classification, pair_layout};
 
 /// Labels of MNLI, in the reference's (alphabetical) order.
 const NLI: [&str; 3] = ["contradiction", "entailment", "neutral"];
@@ -32,9 +32,9 @@ fn task(name: &str, labels: &[&str], metrics: &[Metric], labelled: [usize; 3], t
         unordered: name == "mrpc",
         metrics: metrics.to_vec(),
         layouts: vec![
-            layout(Split::Train, "train.tsv", [a, b], Some(label)),
-            layout(Split::Dev, "dev.tsv", [a, b], Some(label)),
-            layout(Split::Test, "test.tsv", test.map(Left), None),
+            pair_layout(Split::Train, "train.tsv", [a, b], Some(label)),
+            pair_layout(Split::Dev, "dev.tsv", [a, b], Some(label)),
+            pair_layout(Split::Test, "test.tsv", test.map(Left), None),
         ],
     }
 }
@@ -50,15 +50,11 @@ fn mnli() -> Task {
         unordered: false,
         metrics: vec![Metric::Accuracy],
         layouts: vec![
-            layout(Split::Train, "train.tsv", texts, gold),
-            layout(Split::Dev, "dev_matched.tsv", texts, gold),
-            layout(Split::TestMatched, "test_matched.tsv", texts, None),
-            layout(Split::TestMismatched, "test_mismatched.tsv", texts, None),
-            layout(Split::Diagnostic, "diagnostic.tsv", [Left(1), Left(2)], None),
+            pair_layout(Split::Train, "train.tsv", texts, gold),
+            pair_layout(Split::Dev, "dev_matched.tsv", texts, gold),
+            pair_layout(Split::TestMatched, "test_matched.tsv", texts, None),
+            pair_layout(Split::TestMismatched, "test_mismatched.tsv", texts, None),
+            pair_layout(Split::Diagnostic, "diagnostic.tsv", [Left(1), Left(2)], None),
         ],
     }
-}
-
-fn layout(split: Split, file: &str, [text_a, text_b]: [Column; 2], label: Option<Column>) -> Layout {
-    Layout { split, file: file.into(), header: true, text_a, text_b: Some(text_b), label }
 }

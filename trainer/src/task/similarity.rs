@@ -1,6 +1,6 @@
 //! The task that predicts a number: STS-B, how alike two sentences are from 0 to 5.
 
-use super::{Column, Column::Right, Kind, Layout, Metric, Split, Task};
+use super::{Column::Right, Kind, Metric, Split, Task, pair_layout};
 
 /// STS-B. Columns count from the right, as in the reference, so it does not matter how many
 /// descriptive columns stand before the texts.
@@ -12,13 +12,9 @@ pub(super) fn sts() -> Task {
         unordered: true,
         metrics: vec![Metric::Pearson, Metric::Spearman, Metric::Mse],
         layouts: vec![
-            layout(Split::Train, "train.tsv", labelled, Some(Right(0))),
-            layout(Split::Dev, "dev.tsv", labelled, Some(Right(0))),
-            layout(Split::Test, "test.tsv", [Right(1), Right(0)], None),
+            pair_layout(Split::Train, "train.tsv", labelled, Some(Right(0))),
+            pair_layout(Split::Dev, "dev.tsv", labelled, Some(Right(0))),
+            pair_layout(Split::Test, "test.tsv", [Right(1), Right(0)], None),
         ],
     }
-}
-
-fn layout(split: Split, file: &str, [text_a, text_b]: [Column; 2], label: Option<Column>) -> Layout {
-    Layout { split, file: file.into(), header: true, text_a, text_b: Some(text_b), label }
 }
