@@ -53,7 +53,7 @@ impl Base {
             );
             problems.push(ExitReason::BadData, message);
         } else {
-            problems.take(pretrained.check_weights(pieces))?;
+            problems.take(pretrained.check_weights())?;
         }
         Some(Self { pretrained, layers, tokenizer, word_pieces })
     }
@@ -74,7 +74,7 @@ impl From<WeightsError> for Failure {
     fn from(error: WeightsError) -> Self {
         let reason = match error {
             WeightsError::Incomplete { .. } => ExitReason::MissingInput,
-            WeightsError::Write(_) => ExitReason::StoreUnavailable,
+            _ if error.may_pass() => ExitReason::StoreUnavailable,
             _ => ExitReason::BadData,
         };
         Self::new(reason, error.to_string())

@@ -3,7 +3,7 @@
 
 use bam_trainer::distill::{self, Teacher};
 use bam_trainer::model::{BertConfig, Dropout, Head, MicroBatch, Model, Parameter, TensorFile};
-use bam_trainer::optim::{AdamWeightDecay, CLIP_NORM, Depth, Gradients, Outcome, Schedule, Settings};
+use bam_trainer::optim::{AdamWeightDecay, CLIP_NORM, Depth, Gradients, LearningRates, Outcome, Settings};
 use serde_json::Value;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -261,7 +261,7 @@ fn fifty_steps_of_the_optimizer_are_the_peers() {
     let mut file = TensorFile::open(&golden("optimizer.safetensors")).unwrap();
     let config: Value = serde_json::from_str(file.metadata("config").unwrap()).unwrap();
     let steps = config["train_steps"].as_u64().unwrap();
-    let schedule = Schedule::new(steps, number(&config["warmup_proportion"]), number(&config["learning_rate"]));
+    let schedule = LearningRates::new(steps, number(&config["warmup_proportion"]), number(&config["learning_rate"]));
     let settings = Settings {
         weight_decay_rate: number(&config["weight_decay_rate"]),
         lr_decay: number(&config["lr_decay"]),
@@ -331,7 +331,7 @@ fn schedules_are_the_peers() {
     for case in cases(&json("schedule.json"), "schedules") {
         let steps = case["train_steps"].as_u64().unwrap();
         let base = number(&case["learning_rate"]);
-        let schedule = Schedule::new(steps, number(&case["warmup_proportion"]), base);
+        let schedule = LearningRates::new(steps, number(&case["warmup_proportion"]), base);
         assert_eq!(schedule.warmup_steps(), case["warmup_steps"].as_u64().unwrap(), "{case}");
         for point in cases(case, "points") {
             let (step, expected) = (point[0].as_u64().unwrap(), number(&point[1]));

@@ -21,9 +21,11 @@ pub(super) fn of(science: &Science, inputs: &BTreeMap<String, TaskInputs>) -> Op
     let sizes = science.tasks.iter().map(|task| Some((task.name.as_str(), rows(inputs.get(&task.name)?))));
     let sizes = sizes.collect::<Option<Vec<_>>>()?;
     let shares = shares(&sizes, options.task_weight_exponent, options.dataset_multiples);
-    let places: usize = sizes.iter().zip(&shares).map(|((_, rows), share)| rows * share.multiple).sum();
+    // In floating point: an exponent far below 0 asks for more places than there are numbers, and the trainer refuses it.
+    let places: f64 = sizes.iter().zip(&shares).map(|((_, rows), share)| *rows as f64 * share.multiple as f64).sum();
     let batch = options.train_batch_size.max(1) as usize;
-    Some(train_steps(places.next_multiple_of(batch), batch, options.num_train_epochs) as u64)
+    let padded = ((places / batch as f64).ceil() as usize).saturating_mul(batch);
+    Some(train_steps(padded, batch, options.num_train_epochs) as u64)
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ impl WeightsError {
         matches!(
             self,
             Self::Unreadable { .. }
+                | Self::Write(_)
                 | Self::Config(ConfigError::Unreadable { .. })
                 | Self::File(TensorFileError::Unreadable { .. })
         )
@@ -144,7 +145,7 @@ fn metadata(path: &Path) -> Result<Option<Metadata>, WeightsError> {
 impl Pretrained {
     /// Compares the weights with the configuration, without reading them: names and shapes only. Whoever opened the
     /// vocabulary has compared that.
-    pub fn check_weights(&self, _vocabulary: usize) -> Result<(), WeightsError> {
+    pub fn check_weights(&self) -> Result<(), WeightsError> {
         let Some(path) = &self.weights else { return Ok(()) };
         compare(&TensorFile::open(path)?, path, super::bert::shapes(&self.config), is_pooler).map(drop)
     }

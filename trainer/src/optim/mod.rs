@@ -10,5 +10,3 @@ pub use adam_weight_decay::{AdamWeightDecay, CLIP_NORM, Outcome, Settings};
 pub use gradients::Gradients;
 pub use layerwise::Depth;
 pub use schedule::LearningRates;
-// The name by which `tests/parity.rs` knows them.
-pub use schedule::LearningRates as Schedule;
