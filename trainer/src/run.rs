@@ -1,6 +1,7 @@
 //! One run, from its configuration to its manifest: check, train, evaluate, write targets, save, finish.
 
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use bam_crds::config::MICRO_BATCH_TOKENS;
@@ -55,7 +56,10 @@ impl Machinery {
         let interrupt = Interrupt::catch()
             .map_err(|error| Failure::new(ExitReason::Internal, format!("cannot catch signals: {error}")))?;
         let reporter = Reporter::detect();
-        reporter.note(&format!("device {chosen}"));
+        // On a machine without a GPU there is nothing to tell.
+        if chosen.device.is_cuda() || Path::new("/dev/nvidiactl").exists() {
+            reporter.note(&format!("device {chosen}"));
+        }
         Ok(Self { device: chosen.device, threads, reporter, interrupt })
     }
 
