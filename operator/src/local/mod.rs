@@ -42,6 +42,8 @@ const ELSEWHERE: Duration = Duration::from_millis(500);
 const REFRESH: Duration = Duration::from_secs(5);
 /// How long a trainer has to write its checkpoint after SIGTERM.
 const GRACE: Duration = Duration::from_secs(30);
+/// A second signal counts only after this time: wrappers such as `timeout` send one to the process and one to its group.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Where a person sees how it goes.
 pub trait Screen {
@@ -198,15 +200,14 @@ impl<'a> Local<'a> {
     async fn stop(&self, signals: &mut Signals) -> Result<(), Error> {
         self.interrupted.set(true);
         self.signal_all(libc::SIGTERM);
-        let deadline = Instant::now() + GRACE;
+        let asked = Instant::now();
         loop {
             self.reap()?;
             if self.children.borrow().is_empty() {
                 return Ok(());
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let woken = signals.next(TICK).await;
-            if woken == Woken::Stop || left.is_zero() {
+            let asked_again = signals.next(TICK).await == Woken::Stop && asked.elapsed() >= ONE_SIGNAL;
+            if asked_again || asked.elapsed() >= GRACE {
                 self.signal_all(libc::SIGKILL);
             }
         }

@@ -42,11 +42,29 @@ fn a_second_ctrl_c_kills_a_trainer_that_does_not_listen() {
     std::thread::sleep(Duration::from_millis(100));
     let start = Instant::now();
     signal(&child, libc::SIGINT);
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(1500));
     signal(&child, libc::SIGINT);
     let said = end(child);
     assert_eq!(said.code, Some(130), "{said:#?}");
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn the_same_ctrl_c_sent_twice_lets_the_trainer_write_its_checkpoint() {
+    // Steps so long that the second signal comes before the checkpoint.
+    let bam = Bam::new().orders(r#"{"steps": 4, "stepSeconds": 0.6}"#);
+    let child = bam.start(&bam.distilled());
+    bam.wait_until("training", |bam| bam.steps().len() > 1);
+    signal(&child, libc::SIGINT);
+    // As `timeout` does: to the process, and to its group.
+    std::thread::sleep(Duration::from_millis(100));
+    signal(&child, libc::SIGINT);
+    assert_eq!(end(child).code, Some(130));
+    let before = bam.steps().len();
+    let child = bam.start(&bam.distilled());
+    assert_eq!(end(child).code, Some(0));
+    assert!(bam.steps().len() > before);
+    each_once(&bam.steps());
 }
 
 #[test]
