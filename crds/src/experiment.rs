@@ -11,6 +11,7 @@ use crate::HyperparameterOverrides;
 use crate::config::InputsReport;
 use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
+use crate::quantity::Quantity;
 use crate::report::TaskResult;
 use crate::run::{Role, RunPhase, RunProgress};
 
@@ -51,6 +52,10 @@ use crate::run::{Role, RunPhase, RunProgress};
     .message("a task names a teacher, but the experiment does not distill: add `distill: {}`, or remove `teacher`").field_path(".tasks"))]
 #[x_kube(validation = Rule::new("!has(self.distill) || !has(self.distill.weight) || !self.distill.annealing")
     .message("weight is the teachers' constant weight and has no effect while annealing is true: set `annealing: false`, or remove it").field_path(".distill.weight"))]
+#[x_kube(validation = Rule::new("!has(self.distill) || !has(self.distill.teachers) || self.distill.teachers.all(t, self.tasks.exists(x, x.name == t))")
+    .message("a teacher is named for a task that the experiment does not have: add the task, or remove the teacher").field_path(".distill.teachers"))]
+#[x_kube(validation = Rule::new("!has(self.distill) || !has(self.distill.teachers) || self.tasks.all(x, !has(x.teacher) || !(x.name in self.distill.teachers))")
+    .message("a task has options for a teacher of its own, and a teacher in distill.teachers that is not trained here: remove one of them").field_path(".tasks"))]
 pub struct BamExperimentSpec {
     /// The tasks, in order: cola, mnli, mrpc, qnli, qqp, rte, sst or sts. Each one once.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -121,10 +126,30 @@ pub struct DistillSpec {
     #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self)) >= 0.0 && double(string(self)) <= 1.0", "message": "must be between 0 and 1"}]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<Decimal>,
+    /// Teachers that are there already, or that another experiment trains, by task. The operator trains one for every task
+    /// that is absent here.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub teachers: BTreeMap<String, TeacherRef>,
     /// Options of all teachers. What describes the inputs (`maxSeqLength`, `doLowerCase`, `doubleUnordered`, `debug`) is
     /// taken from the student where it is absent here.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hyperparameters: HyperparameterOverrides,
+}
+
+/// A teacher that this experiment does not train itself: exactly one of these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.experiment) != has(self.run)", "message": "name exactly one of `experiment` and `run`"}]))]
+pub struct TeacherRef {
+    /// An experiment in this namespace that has the task: its student (of the first trial) teaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub experiment: Option<String>,
+    /// A run in this namespace that has the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = "^run-[0-9a-f]{16}$"))]
+    pub run: Option<String>,
 }
 
 fn yes() -> bool {
@@ -149,6 +174,21 @@ pub struct StorageSpec {
     pub persistent_volume_claim: ClaimSpec,
 }
 
+impl StorageSpec {
+    /// Its name in one line, as a run's `execution.store` holds it.
+    pub fn uri(&self) -> String {
+        format!("{CLAIM_SCHEME}{}", self.persistent_volume_claim.claim_name)
+    }
+
+    /// The storage of that name; none if it is a folder.
+    pub fn from_uri(uri: &str) -> Option<Self> {
+        let claim_name = uri.strip_prefix(CLAIM_SCHEME)?.to_owned();
+        Some(Self { persistent_volume_claim: ClaimSpec { claim_name } })
+    }
+}
+
+const CLAIM_SCHEME: &str = "pvc://";
+
 /// A persistent volume claim.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -162,6 +202,13 @@ pub struct ClaimSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ComputeSpec {
+    /// The trainer's container image. Default: the one that the operator was installed with. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = "^[^ ]+$"))]
+    pub image: Option<String>,
+    /// What each pod asks for and may use at most, as in a pod: `requests: { memory: 4Gi }`. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
     /// CPU threads. Default: all that the process may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
@@ -178,6 +225,20 @@ pub struct ComputeSpec {
     /// Also predict the test splits. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub write_test_outputs: bool,
+}
+
+/// What a pod asks for, and what it may use at most.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resources {
+    /// By name: `cpu`, `memory`, ….
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub requests: BTreeMap<String, Quantity>,
+    /// By name.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub limits: BTreeMap<String, Quantity>,
 }
 
 /// How often a run is tried again, by whose fault it was. A checkpoint written on SIGTERM costs nothing.
@@ -251,6 +312,9 @@ pub struct BamExperimentStatus {
     /// The inputs by content, as checked: what the runs' names are made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<PinnedInputs>,
+    /// The runs behind the names in `distill.teachers`, by task.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub named_teachers: BTreeMap<String, String>,
     /// Every run, in the order in which they can start.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -288,6 +352,9 @@ pub struct RunSummary {
     /// Why it is not running, or what went wrong.
     #[serde(default, skip_serializing_if = "is_default")]
     pub message: String,
+    /// Whose run it is, if another experiment made it, and what of this experiment's wishes does not count therefore.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shared: String,
     /// Its last progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<RunProgress>,

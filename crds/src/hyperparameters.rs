@@ -10,6 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::quantity::int_or_string;
+
 /// A decimal number as text ("5e-5"), since Kubernetes keeps floating point out of its APIs. Whole numbers may stand
 /// without quotes.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,16 +62,7 @@ impl Serialize for Decimal {
 
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum IntOrString {
-            Int(i64),
-            String(String),
-        }
-        let text = match IntOrString::deserialize(deserializer)? {
-            IntOrString::Int(number) => number.to_string(),
-            IntOrString::String(text) => text,
-        };
+        let text = int_or_string(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }

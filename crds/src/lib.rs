@@ -12,6 +12,7 @@ pub mod hyperparameters;
 pub mod identity;
 pub mod names;
 pub mod nearest;
+pub mod quantity;
 pub mod report;
 #[cfg(feature = "kube")]
 pub mod run;

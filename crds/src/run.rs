@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{InputsConfig, RunConfig};
-use crate::experiment::FailurePolicy;
+use crate::experiment::{FailurePolicy, Resources};
 use crate::identity::is_default;
 use crate::report::{ExitReason, RunReport, Stage};
 
@@ -50,6 +50,22 @@ pub struct BamRunSpec {
     /// How often it is tried again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failure_policy: FailurePolicy,
+    /// What its pods are. Not used outside a cluster.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pod: RunPod,
+}
+
+/// What the pods of a run are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunPod {
+    /// The trainer's image; absent: that of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: Option<String>,
+    /// What they ask for, and what they may use at most.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
 }
 
 /// What a run is for.

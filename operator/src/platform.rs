@@ -2,20 +2,67 @@
 //!
 //! A platform looks and acts; it decides nothing. So the cluster, the laptop and the tests share everything else.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod queue;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::plan::{Action, Plan, Planned, experiment, run};
+use queue::Queue;
 
 /// An object that a plan is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Subject {
-    /// An experiment, by its name.
-    Experiment(String),
-    /// A run, by its name.
-    Run(String),
+pub struct Subject {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it is; empty without a cluster.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// An experiment.
+    Experiment,
+    /// A run.
+    Run,
+}
+
+impl Subject {
+    /// An experiment.
+    pub fn experiment(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: Kind::Experiment, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// A run.
+    pub fn run(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: Kind::Run, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl Kind {
+    /// As a word.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Experiment => "experiment",
+            Self::Run => "run",
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.namespace.is_empty() { "" } else { "/" };
+        write!(f, "{} {}{separator}{}", self.kind.noun(), self.namespace, self.name)
+    }
 }
 
 /// What was seen of a subject.
@@ -34,6 +81,15 @@ pub enum Status {
     Experiment(BamExperimentStatus),
     /// A run.
     Run(BamRunStatus),
+}
+
+/// A status that is to be made known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The one that was published last.
+    pub before: Status,
+    /// The new one.
+    pub after: Status,
 }
 
 /// What became of an action.
@@ -58,17 +114,37 @@ pub trait Platform {
     /// The time.
     fn now(&self) -> Timestamp;
 
-    /// Waits until something may have changed, at most until `revisit`, and says for what. None: it is over.
+    /// Waits until something may have changed, at most until `revisit`, and says what. None: it is over.
+    ///
+    /// May be dropped while it waits: what has changed must then be said the next time.
     async fn wait(&self, revisit: Option<Timestamp>) -> Result<Option<BTreeSet<Subject>>, Self::Error>;
 
     /// Looks at a subject. None: there is no such thing any more. What is seen may be out of date.
     async fn observe(&self, subject: &Subject) -> Result<Option<Observed>, Self::Error>;
 
-    /// Carries out one action.
-    async fn execute(&self, action: &Action) -> Result<Outcome, Self::Error>;
+    /// Carries out one action, decided for `subject`.
+    async fn execute(&self, subject: &Subject, action: &Action) -> Result<Outcome, Self::Error>;
 
     /// Makes a status known.
-    async fn publish(&self, subject: &Subject, status: &Status) -> Result<(), Self::Error>;
+    async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Self::Error>;
+
+    /// Passes that may be under way at the same time, each over another subject.
+    fn concurrency(&self) -> usize {
+        1
+    }
+
+    /// A pass over a subject is over.
+    ///
+    /// # Errors
+    /// Its own, if the platform cannot go on after it. Otherwise: when to try again.
+    fn passed(
+        &self,
+        _: &Subject,
+        _: Duration,
+        result: Result<(), Self::Error>,
+    ) -> Result<Option<Timestamp>, Self::Error> {
+        result.map(|()| None)
+    }
 }
 
 /// How soon an action is planned anew that could not be done.
@@ -76,54 +152,91 @@ const NOT_NOW: SignedDuration = SignedDuration::from_secs(1);
 
 /// Drives a platform until it says that it is over: wait for a change, look, plan, act, publish.
 ///
+/// A subject is never passed over twice at the same time. What was begun is ended before this returns.
+///
 /// # Errors
-/// The first that the platform has. Everything is safe then, and driving may start again.
+/// The first after which the platform cannot go on. Everything is safe then, and driving may start again.
 pub async fn drive<P: Platform>(platform: &P) -> Result<(), P::Error> {
-    let mut revisits: BTreeMap<Subject, Timestamp> = BTreeMap::new();
-    while let Some(mut subjects) = platform.wait(revisits.values().min().copied()).await? {
-        let now = platform.now();
-        subjects.extend(revisits.iter().filter(|(_, at)| **at <= now).map(|(subject, _)| subject.clone()));
-        for subject in subjects {
-            match pass(platform, &subject).await? {
-                Some(revisit) => revisits.insert(subject, revisit),
-                None => revisits.remove(&subject),
-            };
+    let mut queue = Queue::default();
+    let mut passes = FuturesUnordered::new();
+    loop {
+        while passes.len() < platform.concurrency()
+            && let Some(subject) = queue.take(platform.now())
+        {
+            passes.push(timed(platform, subject));
         }
+        let revisit = if passes.len() < platform.concurrency() { queue.next() } else { None };
+        tokio::select! {
+            biased;
+            Some((subject, took, result)) = passes.next() => {
+                let (revisit, result) = match result {
+                    Ok(revisit) => (revisit, Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                let again = platform.passed(&subject, took, result)?;
+                queue.give_back(subject, again.or(revisit));
+            }
+            woken = platform.wait(revisit) => match woken? {
+                Some(subjects) => queue.add(subjects, platform.now()),
+                None => break,
+            },
+        }
+    }
+    while let Some((subject, took, result)) = passes.next().await {
+        platform.passed(&subject, took, result.map(|_| ()))?;
     }
     Ok(())
 }
 
-/// One pass over one subject. Returns when to look at it again even if nothing happens.
+type Passed<E> = (Subject, Duration, Result<Option<Timestamp>, E>);
+
+async fn timed<P: Platform>(platform: &P, subject: Subject) -> Passed<P::Error> {
+    let began = Instant::now();
+    let result = pass(platform, &subject).await;
+    (subject, began.elapsed(), result)
+}
+
+/// One pass over one subject: look, plan, act, publish. Returns when to look at it again even if nothing happens.
 ///
 /// # Errors
-/// Those of the platform.
+/// Those of the platform. If an action cannot be carried out, the status is published all the same.
 pub async fn pass<P: Platform>(platform: &P, subject: &Subject) -> Result<Option<Timestamp>, P::Error> {
     let now = platform.now();
-    let (actions, revisit, before, status) = match (platform.observe(subject).await?, subject) {
-        (Some(Observed::Experiment(experiment, seen)), _) => {
+    let Some(observed) = platform.observe(subject).await? else { return Ok(None) };
+    let (actions, revisit, change) = match observed {
+        Observed::Experiment(experiment, seen) => {
             let Plan { actions, status, revisit, .. } = experiment::plan(&experiment, &seen, now);
-            (actions, revisit, Status::Experiment(seen.status), Status::Experiment(status))
+            (actions, revisit, Change { before: Status::Experiment(seen.status), after: Status::Experiment(status) })
         }
-        (Some(Observed::Run(spec, seen)), Subject::Run(name)) => {
-            let Plan { actions, status, revisit, .. } = run::plan(name, &spec, &seen, now);
-            (actions, revisit, Status::Run(seen.status), Status::Run(status))
+        Observed::Run(spec, seen) => {
+            let Plan { actions, status, revisit, .. } = run::plan(&subject.name, &spec, &seen, now);
+            (actions, revisit, Change { before: Status::Run(seen.status), after: Status::Run(status) })
         }
-        _ => return Ok(None),
     };
-    let soon = carry_out(platform, &actions).await?;
-    if status != before {
-        platform.publish(subject, &status).await?;
+    let acted = carry_out(platform, subject, &actions).await;
+    if change.after != change.before {
+        platform.publish(subject, &change).await?;
     }
-    Ok(soon.or(revisit))
+    Ok(acted?.or(revisit))
 }
 
 /// Carries out all actions. Returns when to plan anew those that cannot be done now.
-async fn carry_out<P: Platform>(platform: &P, actions: &[Planned]) -> Result<Option<Timestamp>, P::Error> {
+async fn carry_out<P: Platform>(
+    platform: &P,
+    subject: &Subject,
+    actions: &[Planned],
+) -> Result<Option<Timestamp>, P::Error> {
     let mut soon = None;
     for Planned { title, action, why } in actions {
-        match platform.execute(action).await? {
+        match platform.execute(subject, action).await? {
             Outcome::Done => {
-                tracing::info!(run = action.run(), reason = why.reason(), "{title}: {action}, since it {why}");
+                let run = action.run();
+                tracing::info!(
+                    namespace = subject.namespace,
+                    run,
+                    reason = why.reason(),
+                    "{title}: {action}, since it {why}"
+                );
             }
             Outcome::DoneBefore => tracing::debug!(run = action.run(), "{title}: {action}: done before"),
             Outcome::NotNow => soon = Some(platform.now().saturating_add(NOT_NOW).unwrap_or(Timestamp::MAX)),

@@ -41,7 +41,7 @@ pub fn stage(stage: Stage) -> &'static str {
 pub fn results(graph: &Graph, status: &BamExperimentStatus, bam_dir: &Path, bold: bool) -> String {
     let mut text = table::scores(status, bold);
     let done = |name: &str| status.runs.iter().any(|run| run.name == name && run.phase == RunPhase::Succeeded);
-    for node in graph.trainings.iter().filter(|node| node.role() == Role::Student && done(&node.name)) {
+    for node in graph.trainings.iter().filter(|node| node.role == Role::Student && done(&node.name)) {
         if let Some(hash) = node.science_hash() {
             let model = bam_dir.join(store::run(hash)).join(store::MODEL);
             text += &format!("\n{}: {}", node.title, model.display());

@@ -138,7 +138,7 @@ fn headline(experiment: &BamExperiment, bam_dir: &Path) -> String {
 }
 
 fn label(node: &Node) -> String {
-    match node.role() {
+    match node.role {
         Role::Student if node.tasks.len() > 1 => format!("{} on {}", node.title, node.tasks.join(", ")),
         _ => node.title.clone(),
     }

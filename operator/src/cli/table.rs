@@ -146,6 +146,7 @@ mod tests {
             trial,
             phase: if scores.is_empty() { RunPhase::Running } else { RunPhase::Succeeded },
             message: String::new(),
+            shared: String::new(),
             progress: None,
             results: tasks.iter().zip(scores).map(result).collect(),
             finished_at: None,

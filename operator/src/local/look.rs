@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bam_crds::run::RunProgress;
-use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, Digest, names};
+use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, Digest, names};
 use k8s_openapi::jiff::Timestamp;
 
 use super::ledger::{AttemptFolder, Ended, Ledger};
@@ -13,6 +13,7 @@ use crate::plan::experiment::{self, Run};
 use crate::plan::graph::{self, Graph, Node};
 use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
+use crate::plan::teachers::{self, Named, Registry};
 
 /// Looks at one experiment and its runs.
 #[derive(Clone, Debug)]
@@ -52,8 +53,11 @@ impl Look {
             inputs_key: store::inputs_key(&self.bam_dir, spec)?,
             limit: Some(self.max_parallel),
             runs: BTreeMap::new(),
+            teachers: Named::new(),
+            obstacle: None,
             whole: Some(BTreeSet::new()),
         };
+        seen.teachers = teachers::find(self.name(), spec, &seen.status, &self.ledger);
         // The other runs have names only after this one has said what the inputs are.
         let inputs = graph::inputs(spec, &seen.inputs_key);
         self.add(&mut seen, &inputs)?;
@@ -68,6 +72,7 @@ impl Look {
         if let Some(record) = self.ledger.run(&node.name)? {
             let run = Run {
                 made_by: record.made_by,
+                owned: true,
                 spec: record.spec,
                 status: self.ledger.run_status(&node.name)?,
                 reopened: self.ledger.reopened(&node.name)?,
@@ -105,6 +110,8 @@ impl Look {
             stored: config.map_or(Ok(Stored::Unseen), |config| store::stored(&self.bam_dir, &config.science_hash))?,
             teachers,
             reopened: self.ledger.reopened(name)?,
+            generation: None,
+            obstacle: None,
         };
         Ok(Some((record.spec, seen)))
     }
@@ -122,7 +129,7 @@ impl Look {
             None if self.ledger.is_locked(run)? => AttemptState::Running(live_progress(&folder)),
             None => self.ended_unseen(run, &folder)?,
         };
-        Ok(Attempt { started_at: folder.started()?.at, state })
+        Ok(Attempt { started_at: folder.started()?.at, state, removable: false })
     }
 
     /// An attempt that is over although no `bam` was there to see it end.
@@ -137,6 +144,17 @@ impl Look {
             ended = folder.ended()?.unwrap_or(ended);
         }
         Ok(AttemptState::Ended(Box::new(ending(folder, &ended))))
+    }
+}
+
+/// What cannot be read is not there: whoever needs it says so.
+impl Registry for Ledger {
+    fn experiment(&self, name: &str) -> Option<(BamExperimentSpec, BamExperimentStatus)> {
+        Some((Ledger::experiment(self, name).ok()??.spec, self.experiment_status(name).ok()?))
+    }
+
+    fn run(&self, name: &str) -> Option<BamRunSpec> {
+        Some(Ledger::run(self, name).ok()??.spec)
     }
 }
 

@@ -26,7 +26,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
 use crate::plan::{Action, Reopened, Start};
-use crate::platform::{Observed, Outcome, Platform, Status, Subject};
+use crate::platform::{Change, Kind, Observed, Outcome, Platform, Status, Subject};
 use child::{Child, Exit};
 pub use error::Error;
 pub use files::Mode;
@@ -137,8 +137,8 @@ impl<'a> Local<'a> {
     fn subjects(&self) -> BTreeSet<Subject> {
         self.changed.set(false);
         self.looked.set(Instant::now());
-        let runs = self.runs.borrow().iter().cloned().map(Subject::Run).collect::<Vec<_>>();
-        runs.into_iter().chain([Subject::Experiment(self.look.name().to_owned())]).collect()
+        let runs = self.runs.borrow().iter().cloned().map(|run| Subject::run("", run)).collect::<Vec<_>>();
+        runs.into_iter().chain([Subject::experiment("", self.look.name())]).collect()
     }
 
     fn is_over(&self) -> bool {
@@ -289,14 +289,15 @@ impl Platform for Local<'_> {
     }
 
     async fn observe(&self, subject: &Subject) -> Result<Option<Observed>, Error> {
-        match subject {
-            Subject::Experiment(_) => {
+        match subject.kind {
+            Kind::Experiment => {
                 let (graph, seen) = self.look.experiment()?;
                 *self.runs.borrow_mut() = graph.nodes().map(|node| node.name.clone()).collect();
                 self.phase.set(seen.status.phase);
                 Ok(Some(Observed::Experiment(Box::new(self.look.experiment.clone()), Box::new(seen))))
             }
-            Subject::Run(name) => {
+            Kind::Run => {
+                let name = &subject.name;
                 let Some((spec, seen)) = self.look.run(name)? else { return Ok(None) };
                 let elsewhere_now = look::is_alive(&seen) && !self.children.borrow().contains_key(name);
                 let mut elsewhere = self.elsewhere.borrow_mut();
@@ -310,7 +311,7 @@ impl Platform for Local<'_> {
         }
     }
 
-    async fn execute(&self, action: &Action) -> Result<Outcome, Error> {
+    async fn execute(&self, _: &Subject, action: &Action) -> Result<Outcome, Error> {
         let outcome = match action {
             Action::CreateRun { name, spec } => {
                 let record = RunRecord { made_by: self.look.name().to_owned(), spec: (**spec).clone() };
@@ -326,6 +327,8 @@ impl Platform for Local<'_> {
                 }
             }
             Action::StartAttempt(start) => self.begin(start)?,
+            // Nobody owns anything here, and logs stay: nothing is planned like that.
+            Action::JoinRun { .. } | Action::RemoveAttempt { .. } => Outcome::DoneBefore,
         };
         if outcome != Outcome::NotNow {
             self.changed.set(true);
@@ -333,19 +336,18 @@ impl Platform for Local<'_> {
         Ok(outcome)
     }
 
-    async fn publish(&self, subject: &Subject, status: &Status) -> Result<(), Error> {
-        match (subject, status) {
-            (Subject::Experiment(name), Status::Experiment(status)) => {
+    async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Error> {
+        let name = &subject.name;
+        match &change.after {
+            Status::Experiment(status) => {
                 self.ledger().save_experiment_status(name, status)?;
                 self.phase.set(status.phase);
                 self.screen.experiment(status);
             }
-            (Subject::Run(name), Status::Run(status)) => {
+            Status::Run(status) => {
                 self.ledger().save_run_status(name, status)?;
                 self.screen.run(name, status);
             }
-            // A status is of the kind of its subject.
-            _ => {}
         }
         self.changed.set(true);
         Ok(())

@@ -12,6 +12,7 @@ use super::places::{Place, Places};
 use super::run::complaints;
 use super::standing::Standing;
 use super::status::failure_message;
+use super::teachers::Named;
 use super::{Action, Plan, Planned, Reopened, Why};
 
 /// What was seen of an experiment, perhaps out of date.
@@ -25,6 +26,10 @@ pub struct Observed {
     pub limit: Option<u32>,
     /// The runs of the experiment's graph that exist, by name.
     pub runs: BTreeMap<String, Run>,
+    /// The teachers that the manifest names.
+    pub teachers: Named,
+    /// Why the last pass over it could not do what it planned.
+    pub obstacle: Option<Why>,
     /// The science hashes of these runs whose manifest is whole in the store; absent: nobody can tell from here.
     pub whole: Option<BTreeSet<Digest>>,
 }
@@ -33,7 +38,7 @@ impl Observed {
     /// The runs of `experiment`, as far as they can be told from what was seen.
     pub fn graph(&self, experiment: &BamExperiment) -> Graph {
         let check = self.runs.get(&graph::inputs(&experiment.spec, &self.inputs_key).name);
-        Graph::of(&experiment.spec, &self.inputs_key, &self.status, check.map(|run| &run.status))
+        Graph::of(&experiment.spec, &self.inputs_key, &self.status, check.map(|run| &run.status), &self.teachers)
     }
 }
 
@@ -42,6 +47,8 @@ impl Observed {
 pub struct Run {
     /// The experiment that made it.
     pub made_by: String,
+    /// Whether this experiment is one of its owners, or need not be.
+    pub owned: bool,
     /// What it is.
     pub spec: BamRunSpec,
     /// How it stands.
@@ -91,6 +98,7 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
     let mut places = Places::new(&world);
     let mut whys = BTreeMap::new();
     for node in graph.nodes() {
+        actions.extend(world.join(node));
         let (why, action) = world.decide(node, &mut places);
         if let Some(action) = action {
             actions.push(Planned { title: node.title.clone(), action, why: why.clone() });
@@ -126,7 +134,7 @@ impl<'a> World<'a> {
     /// Is it over, and its manifest known to be gone since?
     fn is_lost(&self, node: &Node, run: &Run) -> bool {
         run.phase() == RunPhase::Succeeded
-            && node.role() != Role::Inputs
+            && node.role != Role::Inputs
             && self.observed.whole.is_some()
             && !self.is_whole(node)
     }
@@ -149,16 +157,31 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn is_needed(&self, node: &Node) -> bool {
-        node.role() != Role::Teacher
+        node.role != Role::Teacher
+            || !self.graph.unknown.is_empty()
             || self.graph.trainings.iter().any(|other| other.teachers.contains(&node.name) && self.is_open(other))
     }
 
     /// Will something still happen to this run, without anything new being started for it?
     pub(super) fn is_under_way(&self, node: &'a Node) -> bool {
         match self.run(node) {
-            Some(run) => !run.is_over() && (node.role() != Role::Student || self.is_open(node)),
+            Some(run) => !run.is_over() && (node.role != Role::Student || self.is_open(node)),
             None => self.is_whole(node),
         }
+    }
+
+    /// How this experiment shares a run that another one made; none if it made it itself.
+    pub(super) fn shared(&self, node: &Node) -> Option<Why> {
+        let run = self.run(node).filter(|run| run.made_by != self.name)?;
+        Some(Why::Joined { by: run.made_by.clone(), differences: run.differences(node) })
+    }
+
+    /// Becomes an owner of a run that exists, so that it stays as long as this experiment does.
+    fn join(&self, node: &Node) -> Option<Planned> {
+        let run = self.run(node).filter(|run| !run.owned)?;
+        let orphaned = || Why::Joined { by: run.made_by.clone(), differences: Vec::new() };
+        let why = self.shared(node).unwrap_or_else(orphaned);
+        Some(Planned { title: node.title.clone(), action: Action::JoinRun { name: node.name.clone() }, why })
     }
 
     /// The attempts that did not find this teacher's targets as they were, and that nobody has acted on.
@@ -200,7 +223,7 @@ impl<'a> World<'a> {
                 };
             }
             RunPhase::Succeeded if self.is_needed(node) && self.is_lost(node, run) => {
-                let student = node.role() == Role::Student;
+                let student = node.role == Role::Student;
                 let by = BTreeSet::from([format!("experiment {}", self.name)]);
                 return match places.take(if student { Place::OfItsOwn } else { Place::ForItsStudent }) {
                     Ok(()) => (Why::Lost, Some(reopen(run.status.attempts, &by))),
@@ -210,7 +233,10 @@ impl<'a> World<'a> {
             RunPhase::Succeeded => Why::Done,
             RunPhase::Failed => Why::Failed { message: failure_message(&run.status) },
             RunPhase::Running => Why::UnderWay { attempt: run.status.attempts },
-            RunPhase::Pending => Why::Waits { message: run.status.waiting_for.clone() },
+            RunPhase::Pending => {
+                let reason = run.status.conditions.first().map(|condition| condition.reason.clone());
+                Why::Waits { reason: reason.unwrap_or_default(), message: run.status.waiting_for.clone() }
+            }
         };
         // It is being trained again already: whoever complains meanwhile is helped by the same attempt.
         let joins = !run.is_over() && !complaints.is_empty() && !run.reopened.by.is_empty();
@@ -222,7 +248,7 @@ impl<'a> World<'a> {
         if self.is_whole(node) {
             return (Why::Cached, Some(create()));
         }
-        if node.role() == Role::Inputs && self.graph.pinned.is_some() {
+        if node.role == Role::Inputs && self.graph.pinned.is_some() {
             return (Why::Done, None);
         }
         if !self.is_needed(node) {

@@ -1,14 +1,17 @@
 //! An experiment as a graph of runs: the check of its inputs, then one teacher per task, then a student per trial.
 
+use std::collections::BTreeMap;
+
 use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
 use bam_crds::experiment::{DistillSpec, PinnedInputs, TaskSpec};
 use bam_crds::identity::SEMANTICS_VERSION;
-use bam_crds::run::Role;
+use bam_crds::run::{Role, RunPod};
 use bam_crds::{
     BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, Execution, Hyperparameters, InputsConfig,
     RunConfig, Science, names,
 };
 
+use super::teachers::{Named, Reference};
 use super::{Why, steps};
 
 /// The seed of every teacher: one that does not depend on the experiment, so that experiments share teachers.
@@ -21,6 +24,8 @@ pub struct Node {
     pub name: String,
     /// What to call it in a sentence: `inputs check`, `teacher rte`, `student`, `student 2`.
     pub title: String,
+    /// What it is for here. A teacher that the manifest names may be another experiment's student.
+    pub role: Role,
     /// Its tasks, in order.
     pub tasks: Vec<String>,
     /// The trial, counted from 1; only of students.
@@ -34,11 +39,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// What it is for.
-    pub fn role(&self) -> Role {
-        self.spec.role
-    }
-
     /// Its key in the store; none for a check of the inputs.
     pub fn science_hash(&self) -> Option<&Digest> {
         self.spec.config.as_ref().map(|config| &config.science_hash)
@@ -56,21 +56,30 @@ pub struct Graph {
     pub trainings: Vec<Node>,
     /// What is wrong with what the check found.
     pub fault: Option<Why>,
+    /// Why the students have no names yet: teachers that the manifest names are not known.
+    pub unknown: Vec<Why>,
 }
 
 impl Graph {
     /// The graph of `spec`. `key` names the state of the input files, `status` may hold an earlier finding, and `check`
     /// is how the run that [`inputs`] names stands, where there is one.
-    pub fn of(spec: &BamExperimentSpec, key: &str, status: &BamExperimentStatus, check: Option<&BamRunStatus>) -> Self {
+    pub fn of(
+        spec: &BamExperimentSpec,
+        key: &str,
+        status: &BamExperimentStatus,
+        check: Option<&BamRunStatus>,
+        named: &Named,
+    ) -> Self {
         let inputs = inputs(spec, key);
         let pinned =
             status.inputs.clone().filter(|pinned| pinned.run == inputs.name).or_else(|| found(&inputs.name, check?));
-        let (trainings, fault) = match pinned.as_ref().map(|pinned| trainings(spec, &pinned.report)) {
+        let (trainings, fault) = match pinned.as_ref().map(|pinned| trainings(spec, &pinned.report, named)) {
             None => (Vec::new(), None),
             Some(Ok(trainings)) => (trainings, None),
             Some(Err(fault)) => (Vec::new(), Some(fault)),
         };
-        Self { inputs, pinned, trainings, fault }
+        let unknown = named.values().filter_map(|teacher| teacher.as_ref().err().cloned()).collect();
+        Self { inputs, pinned, trainings, fault, unknown }
     }
 
     /// All runs, in the order in which they can start.
@@ -101,6 +110,7 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
     Node {
         name: names::inputs(&config, key),
         title: "inputs check".to_owned(),
+        role: Role::Inputs,
         tasks: config.tasks.clone(),
         trial: None,
         teachers: Vec::new(),
@@ -110,25 +120,54 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
             config: None,
             inputs: Some(config),
             failure_policy: spec.failure_policy.clone(),
+            pod: pod(spec),
         },
     }
 }
 
-/// All trainings of `spec` on these inputs: teachers in the order of the tasks, then students by trial.
+/// All trainings of `spec` on these inputs: teachers in the order of the tasks, then students by trial; no students while
+/// a named teacher is not known.
 ///
 /// # Errors
 /// The reason, if the findings are not complete: they come from a program that may be of another version.
-pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport) -> Result<Vec<Node>, Why> {
-    let mut teachers = Vec::new();
+pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) -> Result<Vec<Node>, Why> {
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut taught = BTreeMap::new();
     if let Some(distill) = &spec.distill {
         for task in &spec.tasks {
-            teachers.push(teacher(spec, found, distill, task)?);
+            let node = match named.get(&task.name) {
+                Some(Ok(reference)) => named_teacher(&task.name, reference),
+                Some(Err(_)) => continue,
+                None => teacher(spec, found, distill, task)?,
+            };
+            taught.extend(node.science_hash().map(|hash| (task.name.clone(), hash.clone())));
+            // One model can teach several tasks.
+            if !nodes.iter().any(|other| other.name == node.name) {
+                nodes.push(node);
+            }
         }
     }
-    let students = (1..=spec.trials).map(|trial| student(spec, found, &teachers, trial));
-    let students = students.collect::<Result<Vec<_>, _>>()?;
-    teachers.extend(students);
-    Ok(teachers)
+    if named.values().all(Result::is_ok) {
+        let teachers: Vec<_> = nodes.iter().map(|teacher| teacher.name.clone()).collect();
+        let students = (1..=spec.trials).map(|trial| student(spec, found, &taught, &teachers, trial));
+        nodes.extend(students.collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(nodes)
+}
+
+fn named_teacher(task: &str, reference: &Reference) -> Node {
+    let tasks = reference.spec.config.iter().flat_map(|config| &config.science.tasks);
+    let whose = reference.experiment.as_ref().map(|experiment| format!(" (of experiment {experiment})"));
+    Node {
+        name: reference.run.clone(),
+        title: format!("teacher {task}{}", whose.unwrap_or_default()),
+        role: Role::Teacher,
+        tasks: tasks.map(|task| task.name.clone()).collect(),
+        trial: None,
+        teachers: Vec::new(),
+        steps: None,
+        spec: reference.spec.clone(),
+    }
 }
 
 fn teacher(
@@ -159,10 +198,14 @@ fn teacher(
     )
 }
 
-fn student(spec: &BamExperimentSpec, found: &InputsReport, teachers: &[Node], trial: u32) -> Result<Node, Why> {
-    let of_task = |task: &str| -> Vec<Digest> {
-        teachers.iter().filter(|teacher| teacher.tasks[0] == task).filter_map(Node::science_hash).cloned().collect()
-    };
+fn student(
+    spec: &BamExperimentSpec,
+    found: &InputsReport,
+    taught: &BTreeMap<String, Digest>,
+    teachers: &[String],
+    trial: u32,
+) -> Result<Node, Why> {
+    let of_task = |task: &str| -> Vec<Digest> { taught.get(task).cloned().into_iter().collect() };
     let tasks = spec.tasks.iter().map(|task| identity(found, &task.name, of_task(&task.name)));
     let distillation = spec.distill.as_ref().map(|distill| Distillation {
         annealing: distill.annealing,
@@ -179,7 +222,7 @@ fn student(spec: &BamExperimentSpec, found: &InputsReport, teachers: &[Node], tr
         precision: Precision::default(),
     };
     let title = if spec.trials == 1 { "student".to_owned() } else { format!("student {trial}") };
-    let teachers = teachers.iter().map(|teacher| teacher.name.clone()).collect();
+    let teachers = teachers.to_vec();
     training(spec, found, Training { role: Role::Student, title, trial: Some(trial), science, teachers })
 }
 
@@ -205,17 +248,28 @@ fn training(spec: &BamExperimentSpec, found: &InputsReport, training: Training) 
     Ok(Node {
         name: names::run(&config.science_hash, &spec.storage),
         title,
+        role,
         tasks,
         trial,
         teachers,
         steps,
-        spec: BamRunSpec { role, config: Some(config), inputs: None, failure_policy: spec.failure_policy.clone() },
+        spec: BamRunSpec {
+            role,
+            config: Some(config),
+            inputs: None,
+            failure_policy: spec.failure_policy.clone(),
+            pod: pod(spec),
+        },
     })
 }
 
 fn identity(found: &InputsReport, task: &str, teachers: Vec<Digest>) -> Result<TaskIdentity, Why> {
     let files = found.tasks.get(task).ok_or_else(|| Why::InputsIncomplete { lacks: format!("the data of {task}") })?;
     Ok(TaskIdentity { name: task.to_owned(), train: files.train.clone(), dev: files.dev.clone(), teachers })
+}
+
+fn pod(spec: &BamExperimentSpec) -> RunPod {
+    RunPod { image: spec.compute.image.clone(), resources: spec.compute.resources.clone() }
 }
 
 fn student_hyperparameters(spec: &BamExperimentSpec) -> Hyperparameters {
@@ -232,7 +286,7 @@ fn teacher_hyperparameters(spec: &BamExperimentSpec, distill: &DistillSpec, task
 /// its place at which an attempt sees it.
 fn execution(spec: &BamExperimentSpec) -> Execution {
     Execution {
-        store: format!("pvc://{}", spec.storage.persistent_volume_claim.claim_name),
+        store: spec.storage.uri(),
         pretrained: spec.model.pretrained.clone(),
         threads: spec.compute.threads,
         micro_batch_tokens: spec.compute.micro_batch_tokens,

@@ -4,6 +4,7 @@
 //! randomness: time is an argument, maps are ordered. So the cluster, the laptop and the tests get the same decisions,
 //! and a plan can be printed, compared and tested as text.
 //!
+//! * [`teachers`] finds the teachers that a manifest names;
 //! * [`graph`] turns an experiment into the runs it consists of;
 //! * [`experiment`] decides which of them are made, and folds them into the experiment's status;
 //! * [`run`] decides when a run is tried, and how it stands;
@@ -18,6 +19,7 @@ pub mod run;
 mod standing;
 pub mod status;
 mod steps;
+pub mod teachers;
 pub mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +66,11 @@ pub enum Action {
         /// What it is.
         spec: Box<BamRunSpec>,
     },
+    /// Become an owner of this run, which another experiment made: it stays as long as somebody needs it.
+    JoinRun {
+        /// Its name.
+        name: String,
+    },
     /// Have a run that is over tried again: merge this into what was asked of it before.
     Reopen {
         /// The run.
@@ -73,6 +80,13 @@ pub enum Action {
     },
     /// Begin this attempt. If there is one of that number, it was begun before: leave it.
     StartAttempt(Start),
+    /// Remove what is left of an attempt that is over and told of in its run's status.
+    RemoveAttempt {
+        /// The run.
+        run: String,
+        /// The attempt.
+        number: u32,
+    },
 }
 
 /// What to call a run where nothing is known of its experiment: `teacher rte`, `student of rte and mrpc (seed 2)`.
@@ -87,11 +101,22 @@ fn title(spec: &BamRunSpec) -> String {
 }
 
 impl Action {
+    /// Its name, for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateRun { .. } => "create_run",
+            Self::JoinRun { .. } => "join_run",
+            Self::Reopen { .. } => "reopen_run",
+            Self::StartAttempt(_) => "start_attempt",
+            Self::RemoveAttempt { .. } => "remove_attempt",
+        }
+    }
+
     /// The run that it is about.
     pub fn run(&self) -> &str {
         match self {
-            Self::CreateRun { name, .. } => name,
-            Self::Reopen { run, .. } => run,
+            Self::CreateRun { name, .. } | Self::JoinRun { name } => name,
+            Self::Reopen { run, .. } | Self::RemoveAttempt { run, .. } => run,
             Self::StartAttempt(start) => &start.run,
         }
     }
@@ -101,7 +126,9 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateRun { .. } => f.write_str("make its run"),
+            Self::JoinRun { .. } => f.write_str("share its run"),
             Self::Reopen { .. } => f.write_str("open its run again"),
+            Self::RemoveAttempt { number, .. } => write!(f, "remove attempt {number}"),
             Self::StartAttempt(Start { number, micro_batch_tokens: None, .. }) => {
                 write!(f, "start attempt {number}")
             }

@@ -29,7 +29,7 @@ impl Places {
         for node in world.graph.nodes() {
             match world.run(node).filter(|run| !run.is_over()) {
                 None => {}
-                Some(run) if node.role() == Role::Teacher && !run.reopened.by.is_empty() => places.borrowers += 1,
+                Some(run) if node.role == Role::Teacher && !run.reopened.by.is_empty() => places.borrowers += 1,
                 Some(run) if waits_for_teacher(&run.status) => places.lenders += 1,
                 Some(_) => places.taken += 1,
             }
@@ -53,6 +53,6 @@ impl Places {
 
 /// Does a run say that it waits until a teacher is trained again? Its word counts: it may be about to start otherwise.
 fn waits_for_teacher(run: &BamRunStatus) -> bool {
-    let gone = Why::TeacherGone { tasks: Vec::new() }.reason();
-    run.phase == RunPhase::Pending && run.conditions.iter().any(|condition| condition.reason == gone)
+    let gone = Why::TeacherGone { tasks: Vec::new() };
+    run.phase == RunPhase::Pending && run.conditions.iter().any(|condition| condition.reason == gone.reason())
 }

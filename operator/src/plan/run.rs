@@ -24,6 +24,10 @@ pub struct Observed {
     pub teachers: BTreeMap<Digest, Teacher>,
     /// Whether somebody wants it to be tried again.
     pub reopened: Reopened,
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// What keeps another attempt from being begun, for now.
+    pub obstacle: Option<Why>,
 }
 
 /// One attempt.
@@ -33,11 +37,15 @@ pub struct Attempt {
     pub started_at: Timestamp,
     /// Where it stands.
     pub state: AttemptState,
+    /// Whether there is something of it that can be removed when nobody needs it any more.
+    pub removable: bool,
 }
 
 /// Where an attempt stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptState {
+    /// Begun, but not at work yet: what it waits for, to continue "attempt 1 …".
+    Starting(String),
     /// Alive, with what it says of its progress.
     Running(Option<RunProgress>),
     /// Over.
@@ -82,9 +90,15 @@ pub fn plan(name: &str, spec: &BamRunSpec, observed: &Observed, now: Timestamp) 
     case.settle(&mut status);
     let verdict = case.judge(&status, now);
     apply(&mut status, &verdict, now);
+    status.observed_generation = observed.generation;
+    for condition in &mut status.conditions {
+        condition.observed_generation = observed.generation;
+    }
     let why = verdict.why();
+    let mut actions = case.begin(&verdict);
+    actions.extend(case.tidy_up());
     Plan {
-        actions: case.actions(&verdict),
+        actions,
         status,
         revisit: if let Verdict::Waits(_, until) = verdict { until } else { None },
         whys: BTreeMap::from([(name.to_owned(), why)]),
@@ -111,6 +125,8 @@ enum Verdict {
     Succeeded(Option<Box<RunReport>>),
     /// It will not be tried again, and this is why.
     Failed(String),
+    /// This attempt is begun, and waits for something.
+    Starting(u32, String),
     Running(u32, Option<RunProgress>),
     /// It is not tried now; perhaps at that moment.
     Waits(Why, Option<Timestamp>),
@@ -123,7 +139,7 @@ impl Verdict {
             Self::Succeeded(_) => RunPhase::Succeeded,
             Self::Failed(_) => RunPhase::Failed,
             Self::Running(..) => RunPhase::Running,
-            Self::Waits(..) | Self::Starts(..) => RunPhase::Pending,
+            Self::Starting(..) | Self::Waits(..) | Self::Starts(..) => RunPhase::Pending,
         }
     }
 
@@ -131,6 +147,7 @@ impl Verdict {
         match self {
             Self::Succeeded(_) => Why::Done,
             Self::Failed(message) => Why::Failed { message: message.clone() },
+            Self::Starting(attempt, waits) => Why::Starting { attempt: *attempt, waits: waits.clone() },
             Self::Running(attempt, _) => Why::UnderWay { attempt: *attempt },
             Self::Waits(why, _) | Self::Starts(_, why) => why.clone(),
         }
@@ -198,6 +215,7 @@ impl<'a> Case<'a> {
     fn judge(&self, status: &BamRunStatus, now: Timestamp) -> Verdict {
         let open = self.observed.attempts.range(last_settled(status) + 1..);
         let mut alive = open.filter_map(|(number, attempt)| match &attempt.state {
+            AttemptState::Starting(waits) => Some(Verdict::Starting(*number, waits.clone())),
             AttemptState::Running(progress) => Some(Verdict::Running(*number, progress.clone())),
             AttemptState::Ended(_) => None,
         });
@@ -286,6 +304,9 @@ impl<'a> Case<'a> {
         if let Some(until) = status.not_before.as_ref().map(|time| time.0).filter(|until| *until > now) {
             return Verdict::Waits(Why::BackingOff { ended: ended.unwrap_or_default(), until }, Some(until));
         }
+        if let Some(obstacle) = &self.observed.obstacle {
+            return Verdict::Waits(obstacle.clone(), None);
+        }
         let why = match ended {
             _ if self.observed.reopened.voids(status.attempts) => {
                 Why::AskedAgain { by: self.observed.reopened.by.iter().cloned().collect() }
@@ -307,9 +328,27 @@ impl<'a> Case<'a> {
         learns.map(|task| task.name.clone()).collect()
     }
 
-    fn actions(&self, verdict: &Verdict) -> Vec<Planned> {
+    fn begin(&self, verdict: &Verdict) -> Vec<Planned> {
         let Verdict::Starts(start, why) = verdict else { return Vec::new() };
         vec![Planned { title: super::title(self.spec), action: Action::StartAttempt(start.clone()), why: why.clone() }]
+    }
+
+    /// Removes what is left of attempts that the published status tells of. The last one of a run that failed stays: a
+    /// person will want to read its log.
+    fn tidy_up(&self) -> impl Iterator<Item = Planned> {
+        let published = &self.observed.status;
+        let settled = last_settled(published);
+        let keeps_last = published.phase == RunPhase::Failed;
+        let left = self.observed.attempts.iter().filter(|(_, attempt)| attempt.removable);
+        let over = left.filter(move |(number, attempt)| {
+            let ended = matches!(attempt.state, AttemptState::Ended(_));
+            ended && (**number < settled || (**number == settled && !keeps_last))
+        });
+        over.map(|(number, _)| Planned {
+            title: super::title(self.spec),
+            action: Action::RemoveAttempt { run: self.name.to_owned(), number: *number },
+            why: Why::Settled { attempt: *number },
+        })
     }
 }
 
@@ -328,11 +367,12 @@ fn apply(status: &mut BamRunStatus, verdict: &Verdict, now: Timestamp) {
         }
         Verdict::Failed(_) => status.progress = None,
         Verdict::Running(_, progress) => status.progress.clone_from(progress),
-        Verdict::Waits(..) | Verdict::Starts(..) => {}
+        Verdict::Starting(..) | Verdict::Waits(..) | Verdict::Starts(..) => {}
     }
     let message = if let Verdict::Failed(message) = verdict { message.clone() } else { why.to_string() };
     for (kind, phase) in [("Complete", RunPhase::Succeeded), ("Failed", RunPhase::Failed)] {
-        let finding = Finding { kind, holds: status.phase == phase, reason: why.reason(), message: message.clone() };
+        let finding =
+            Finding { kind, holds: status.phase == phase, reason: why.reason().to_owned(), message: message.clone() };
         set_condition(&mut status.conditions, finding, now);
     }
 }

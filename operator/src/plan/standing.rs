@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bam_crds::BamExperimentStatus;
-use bam_crds::experiment::ExperimentPhase;
+use bam_crds::experiment::{ExperimentPhase, RunSummary};
 use bam_crds::run::Role;
 use k8s_openapi::jiff::Timestamp;
 
@@ -34,7 +34,10 @@ impl<'a> Standing<'a> {
         let graph = self.world.graph;
         let runs: Vec<_> = graph
             .nodes()
-            .map(|node| summary(node, self.world.run(node).map(|run| &run.status), &self.whys[&node.name]))
+            .map(|node| RunSummary {
+                shared: self.world.shared(node).map(|why| why.to_string()).unwrap_or_default(),
+                ..summary(node, self.world.run(node).map(|run| &run.status), &self.whys[&node.name])
+            })
             .collect();
         let mut conditions = self.world.observed.status.conditions.clone();
         for finding in self.findings() {
@@ -52,22 +55,32 @@ impl<'a> Standing<'a> {
             waiting_for: self.waiting_for(),
             conditions,
             inputs: graph.pinned.clone(),
+            named_teachers: self.named_teachers(),
             scores: scores(&runs),
             runs,
         }
     }
 
+    fn named_teachers(&self) -> BTreeMap<String, String> {
+        let known =
+            self.world.observed.teachers.iter().filter_map(|(task, teacher)| Some((task, teacher.as_ref().ok()?)));
+        known.map(|(task, teacher)| (task.clone(), teacher.run.clone())).collect()
+    }
+
     /// All conditions, from the first time on: what a person waits for must be there to be waited for.
     fn findings(&self) -> Vec<Finding> {
         let pinned = self.world.graph.pinned.is_some();
-        let teachers = || self.world.graph.trainings.iter().filter(|node| node.role() == Role::Teacher);
-        let teachers_ready =
-            pinned && self.world.graph.fault.is_none() && teachers().all(|node| self.world.is_done(node));
+        let teachers = || self.world.graph.trainings.iter().filter(|node| node.role == Role::Teacher);
+        let teachers_ready = pinned && self.is_sound() && teachers().all(|node| self.world.is_done(node));
         let complete = self.phase == ExperimentPhase::Complete;
         let failed = self.phase == ExperimentPhase::Failed;
         let finding = |kind, holds, (reason, message)| Finding { kind, holds, reason, message };
-        let done = || (Why::Done.reason(), "all of it is done".to_owned());
-        let now = || self.stage.first().map_or_else(|| self.culprit(), |node| self.say(node));
+        let done = || (Why::Done.reason().to_owned(), "all of it is done".to_owned());
+        let now = || {
+            let unknown = self.unknown().next();
+            let waits = unknown.or_else(|| self.stage.first().map(|node| self.say(node)));
+            waits.unwrap_or_else(|| self.culprit())
+        };
         let or_now = |holds: bool| if holds { done() } else { now() };
         vec![
             finding("InputsReady", pinned, or_now(pinned)),
@@ -77,22 +90,34 @@ impl<'a> Standing<'a> {
         ]
     }
 
-    /// What went wrong first, in the order of the graph.
-    fn culprit(&self) -> (&'static str, String) {
-        if let Some(fault) = &self.world.graph.fault {
-            return (fault.reason(), format!("a run {fault}"));
-        }
-        let failed = self.world.graph.nodes().find(|node| self.world.has_failed(node));
-        failed.map_or_else(|| (Why::New.reason(), String::new()), |node| self.say(node))
+    fn is_sound(&self) -> bool {
+        self.world.graph.fault.is_none() && self.world.graph.unknown.is_empty()
     }
 
-    fn say(&self, node: &Node) -> (&'static str, String) {
+    /// What keeps the students from having names.
+    fn unknown(&self) -> impl Iterator<Item = (String, String)> {
+        self.world.graph.unknown.iter().map(|why| (why.reason().to_owned(), format!("student {why}")))
+    }
+
+    /// What went wrong first, in the order of the graph.
+    fn culprit(&self) -> (String, String) {
+        if let Some(fault) = &self.world.graph.fault {
+            return (fault.reason().to_owned(), format!("a run {fault}"));
+        }
+        let failed = self.world.graph.nodes().find(|node| self.world.has_failed(node));
+        failed.map_or_else(|| (Why::New.reason().to_owned(), String::new()), |node| self.say(node))
+    }
+
+    fn say(&self, node: &Node) -> (String, String) {
         let why = &self.whys[&node.name];
-        (why.reason(), format!("{} {why}", node.title))
+        (why.reason().to_owned(), format!("{} {why}", node.title))
     }
 
     fn waiting_for(&self) -> String {
-        let mut parts: Vec<_> = self.stage.iter().take(NAMED).map(|node| self.say(node).1).collect();
+        let obstacle = self.world.observed.obstacle.iter().map(|why| format!("the experiment {why}"));
+        let unknown = self.unknown().map(|(_, message)| message);
+        let runs = self.stage.iter().take(NAMED).map(|node| self.say(node).1);
+        let mut parts: Vec<_> = obstacle.chain(unknown).chain(runs).collect();
         if self.stage.len() > NAMED {
             parts.push(format!("and {} more", self.stage.len() - NAMED));
         }
@@ -103,21 +128,23 @@ impl<'a> Standing<'a> {
 /// The phase, and the runs that hold it up.
 fn stage<'a>(world: &World<'a>) -> (ExperimentPhase, Vec<&'a Node>) {
     let graph = world.graph;
-    let students = || graph.trainings.iter().filter(|node| node.role() == Role::Student);
-    if !graph.trainings.is_empty() && students().all(|student| world.is_done(student)) {
+    let students = || graph.trainings.iter().filter(|node| node.role == Role::Student);
+    if students().next().is_some() && students().all(|student| world.is_done(student)) {
         return (ExperimentPhase::Complete, Vec::new());
     }
     let open: Vec<_> = students().filter(|student| world.is_open(student)).collect();
     let missing: Vec<_> = graph
         .trainings
         .iter()
-        .filter(|node| node.role() == Role::Teacher && world.is_needed(node) && !world.is_done(node))
+        .filter(|node| node.role == Role::Teacher && world.is_needed(node) && !world.is_done(node))
         .collect();
     let inputs_failed = graph.pinned.is_none() && world.has_failed(&graph.inputs);
-    if graph.fault.is_some() || inputs_failed || (graph.pinned.is_some() && open.is_empty()) {
+    let waits = !graph.unknown.is_empty();
+    let hopeless = graph.pinned.is_some() && open.is_empty() && !waits;
+    if graph.fault.is_some() || inputs_failed || hopeless {
         // Nothing can come of it any more. What is under way may end: its work is kept.
         let under_way: Vec<_> = graph.trainings.iter().filter(|node| world.is_under_way(node)).collect();
-        return match under_way.first().map(|node| node.role()) {
+        return match under_way.first().map(|node| node.role) {
             None => (ExperimentPhase::Failed, under_way),
             Some(Role::Student) => (ExperimentPhase::TrainingStudent, under_way),
             Some(_) => (ExperimentPhase::TrainingTeachers, under_way),
@@ -128,7 +155,7 @@ fn stage<'a>(world: &World<'a>) -> (ExperimentPhase, Vec<&'a Node>) {
         let phase = if made { ExperimentPhase::CheckingInputs } else { ExperimentPhase::Pending };
         return (phase, vec![&graph.inputs]);
     }
-    if missing.is_empty() {
+    if missing.is_empty() && !waits {
         (ExperimentPhase::TrainingStudent, open)
     } else {
         (ExperimentPhase::TrainingTeachers, missing)

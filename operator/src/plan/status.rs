@@ -26,7 +26,7 @@ pub struct Finding {
     /// Whether it holds.
     pub holds: bool,
     /// The stable word.
-    pub reason: &'static str,
+    pub reason: String,
     /// The sentence.
     pub message: String,
 }
@@ -39,7 +39,7 @@ pub fn set_condition(conditions: &mut Vec<Condition>, finding: Finding, now: Tim
     let condition = Condition {
         type_: finding.kind.to_owned(),
         status: status.to_owned(),
-        reason: finding.reason.to_owned(),
+        reason: finding.reason,
         message: finding.message,
         last_transition_time: since.map_or_else(|| time(now), |known| known.last_transition_time.clone()),
         observed_generation: None,
@@ -78,11 +78,12 @@ pub fn summary(node: &Node, run: Option<&BamRunStatus>, why: &Why) -> RunSummary
     };
     RunSummary {
         name: node.name.clone(),
-        role: node.role(),
+        role: node.role,
         tasks: node.tasks.clone(),
         trial: node.trial,
         phase,
         message,
+        shared: String::new(),
         progress: run.and_then(|run| run.progress.clone()),
         results: report.map(|report| report.results.clone()).unwrap_or_default(),
         finished_at: ended,

@@ -16,6 +16,16 @@ pub enum Why {
         /// What it says nothing about.
         lacks: String,
     },
+    /// A teacher that the manifest names cannot be told yet.
+    TeacherUnknown {
+        /// What is missing, and what to do.
+        message: String,
+    },
+    /// Experiments name each other as teachers.
+    TeacherCycle {
+        /// Their names; the last one is the first one.
+        experiments: Vec<String>,
+    },
     /// A student needs its teachers' targets.
     TeachersNotDone {
         /// The titles of those that are not done.
@@ -58,8 +68,32 @@ pub enum Why {
     },
     /// The run itself says what it waits for.
     Waits {
+        /// The stable name of that.
+        reason: String,
         /// In a person's words.
         message: String,
+    },
+    /// The volume claim that holds the store is not there.
+    ClaimMissing {
+        /// Its name.
+        claim: String,
+    },
+    /// An attempt could not be begun.
+    Refused {
+        /// By whom, and why.
+        message: String,
+    },
+    /// An attempt is begun, but not at work yet.
+    Starting {
+        /// Its number.
+        attempt: u32,
+        /// What it waits for.
+        waits: String,
+    },
+    /// An attempt is over, and the run's status tells of it.
+    Settled {
+        /// Its number.
+        attempt: u32,
     },
     /// A run is tried again although it was over.
     AskedAgain {
@@ -96,8 +130,14 @@ pub enum Why {
 
 impl Why {
     /// The stable name.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
+            Self::TeacherUnknown { .. } => "TeacherUnknown",
+            Self::TeacherCycle { .. } => "TeacherCycle",
+            Self::ClaimMissing { .. } => "ClaimMissing",
+            Self::Refused { .. } => "Refused",
+            Self::Starting { .. } => "Starting",
+            Self::Settled { .. } => "Settled",
             Self::InputsIncomplete { .. } => "InputsIncomplete",
             Self::TeachersNotDone { .. } => "TeachersNotDone",
             Self::TeacherFailed { .. } => "TeacherFailed",
@@ -108,7 +148,8 @@ impl Why {
             Self::Joined { .. } => "Joined",
             Self::TeacherGone { .. } => "TeacherGone",
             Self::Lost => "Lost",
-            Self::Waits { .. } => "Waits",
+            Self::Waits { reason, .. } if reason.is_empty() => "Waits",
+            Self::Waits { reason, .. } => reason,
             Self::TargetsGone { .. } => "TargetsGone",
             Self::AskedAgain { .. } => "AskedAgain",
             Self::FirstAttempt => "FirstAttempt",
@@ -153,8 +194,23 @@ impl fmt::Display for Why {
                 write!(f, "waits until the teacher of {} is trained again: its targets are gone or changed", and(tasks))
             }
             Self::Lost => f.write_str("is trained again: its artifacts are gone from the store"),
-            Self::Waits { message } if message.is_empty() => f.write_str("is new"),
-            Self::Waits { message } => f.write_str(message),
+            Self::Waits { message, .. } if message.is_empty() => f.write_str("is new"),
+            Self::Waits { message, .. } => f.write_str(message),
+            Self::TeacherUnknown { message } => f.write_str(message),
+            Self::TeacherCycle { experiments } => {
+                write!(
+                    f,
+                    "cannot be named: the experiments teach each other in a circle ({})",
+                    experiments.join(" -> ")
+                )
+            }
+            Self::ClaimMissing { claim } => write!(
+                f,
+                "waits for the PersistentVolumeClaim {claim}, which does not exist in this namespace: create it"
+            ),
+            Self::Refused { message } => write!(f, "cannot be started: {message}"),
+            Self::Starting { attempt, waits } => write!(f, "has begun attempt {attempt}, which {waits}"),
+            Self::Settled { attempt } => write!(f, "needs attempt {attempt} no longer"),
             Self::TargetsGone { attempts } => {
                 write!(f, "is trained again: {} did not find its targets as they were", and(attempts))
             }

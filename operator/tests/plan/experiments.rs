@@ -12,7 +12,7 @@ use crate::world::{Fate, State, World};
 
 fn nodes(experiment: &BamExperiment) -> Vec<Node> {
     let tasks: Vec<_> = experiment.spec.tasks.iter().map(|task| task.name.clone()).collect();
-    trainings(&experiment.spec, &build::findings(&tasks)).unwrap()
+    trainings(&experiment.spec, &build::findings(&tasks), &Default::default()).unwrap()
 }
 
 fn science(node: &Node) -> &bam_crds::Science {
@@ -42,7 +42,7 @@ fn a_teacher_per_task_then_a_student_per_trial() {
 fn without_distillation_there_are_only_students() {
     let nodes = nodes(&build::experiment(&["rte", "mrpc"]));
     assert_eq!(nodes.len(), 1);
-    assert_eq!((nodes[0].title.as_str(), nodes[0].role()), ("student", Role::Student));
+    assert_eq!((nodes[0].title.as_str(), nodes[0].role), ("student", Role::Student));
     assert!(!science(&nodes[0]).distills());
 }
 
@@ -104,7 +104,7 @@ fn edited_inputs_are_checked_again() {
 #[test]
 fn a_check_that_says_nothing_of_a_task_ends_the_experiment_with_a_sentence() {
     let experiment = build::distilled(&["rte", "mrpc"]);
-    let fault = trainings(&experiment.spec, &build::findings(&["rte".to_owned()])).unwrap_err();
+    let fault = trainings(&experiment.spec, &build::findings(&["rte".to_owned()]), &Default::default()).unwrap_err();
     assert_eq!(fault.reason(), "InputsIncomplete");
     assert!(fault.to_string().contains("the data of mrpc"), "{fault}");
 }

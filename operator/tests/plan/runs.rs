@@ -26,12 +26,13 @@ fn student() -> BamRunSpec {
 fn node(index: usize) -> BamRunSpec {
     let experiment = build::distilled(&["rte", "mrpc"]);
     let findings = build::findings(&["rte".to_owned(), "mrpc".to_owned()]);
-    trainings(&experiment.spec, &findings).unwrap().remove(index).spec
+    trainings(&experiment.spec, &findings, &Default::default()).unwrap().remove(index).spec
 }
 
 /// A run whose attempts ended like this.
 fn after(endings: impl IntoIterator<Item = Ending>) -> Observed {
-    let ended = |ending| Attempt { started_at: start(), state: AttemptState::Ended(Box::new(ending)) };
+    let ended =
+        |ending| Attempt { started_at: start(), state: AttemptState::Ended(Box::new(ending)), removable: false };
     let attempts = (1..).zip(endings.into_iter().map(ended)).collect();
     Observed { attempts, stored: Stored::Absent, ..Observed::default() }
 }
@@ -178,7 +179,7 @@ fn where_the_store_cannot_be_seen_the_report_counts() {
 #[test]
 fn an_attempt_that_is_alive_is_waited_for() {
     let mut observed = after([exit(139)]);
-    observed.attempts.insert(2, Attempt { started_at: start(), state: AttemptState::Running(None) });
+    observed.attempts.insert(2, Attempt { started_at: start(), state: AttemptState::Running(None), removable: false });
     let plan = plan(RUN, &teacher(), &observed, later());
     assert_eq!((plan.status.phase, plan.status.attempts), (RunPhase::Running, 2));
     assert!(plan.actions.is_empty() && plan.status.waiting_for.is_empty());
@@ -261,7 +262,11 @@ fn a_teacher_that_is_to_be_trained_again_is_not_done_because_of_its_old_manifest
     let before = plan(RUN, &teacher(), &observed, later());
     assert_eq!(started(&before).map(|start| start.number), Some(2));
     let mut observed = observed;
-    let done = Attempt { started_at: later(), state: AttemptState::Ended(Box::new(said(ExitReason::Completed, ""))) };
+    let done = Attempt {
+        started_at: later(),
+        state: AttemptState::Ended(Box::new(said(ExitReason::Completed, ""))),
+        removable: false,
+    };
     observed.attempts.insert(2, done);
     let plan = plan(RUN, &teacher(), &observed, later());
     assert_eq!(plan.status.phase, RunPhase::Succeeded);

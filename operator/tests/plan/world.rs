@@ -12,7 +12,7 @@ use bam_operator::plan::experiment::{self, Run};
 use bam_operator::plan::retry::{Disruption, Ending};
 use bam_operator::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
 use bam_operator::plan::{Action, Reopened, Start};
-use bam_operator::platform::{Observed, Outcome, Platform, Status, Subject};
+use bam_operator::platform::{Change, Kind, Observed, Outcome, Platform, Status, Subject};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::build;
@@ -153,8 +153,8 @@ impl State {
     }
 
     fn subjects(&self) -> BTreeSet<Subject> {
-        let runs = self.runs.keys().cloned().map(Subject::Run);
-        runs.chain([Subject::Experiment("exp".to_owned())]).collect()
+        let runs = self.runs.keys().map(|run| Subject::run("", run));
+        runs.chain([Subject::experiment("", "exp")]).collect()
     }
 
     fn end_next(&mut self) -> bool {
@@ -229,11 +229,12 @@ impl State {
     }
 
     fn observe(&self, subject: &Subject, sees_store: bool) -> Option<Observed> {
-        match subject {
-            Subject::Experiment(_) => {
+        match subject.kind {
+            Kind::Experiment => {
                 let runs = self.runs.iter().map(|(name, run)| {
                     let seen = Run {
                         made_by: "exp".to_owned(),
+                        owned: true,
                         spec: run.spec.clone(),
                         status: run.status.clone(),
                         reopened: run.reopened.clone(),
@@ -245,18 +246,22 @@ impl State {
                     inputs_key: "key".to_owned(),
                     limit: self.experiment.spec.max_parallel_runs,
                     runs: runs.collect(),
+                    teachers: Default::default(),
+                    obstacle: None,
                     whole: sees_store.then(|| self.whole.clone()),
                 };
                 Some(Observed::Experiment(Box::new(self.experiment.clone()), Box::new(seen)))
             }
-            Subject::Run(name) => {
-                let run = self.runs.get(name)?;
+            Kind::Run => {
+                let run = self.runs.get(&subject.name)?;
                 let seen = run::Observed {
                     status: run.status.clone(),
                     attempts: run.attempts.clone(),
                     stored: self.stored(run, sees_store),
                     teachers: self.teachers(&run.spec),
                     reopened: run.reopened.clone(),
+                    generation: None,
+                    obstacle: None,
                 };
                 Some(Observed::Run(Box::new(run.spec.clone()), Box::new(seen)))
             }
@@ -300,7 +305,8 @@ impl State {
         self.fates.pop_front();
         // Different lengths, so that attempts end in another order than they began.
         let length = SignedDuration::from_secs(10 + 7 * (self.started.len() as i64 % 5));
-        run.attempts.insert(start.number, Attempt { started_at: now, state: AttemptState::Running(None) });
+        run.attempts
+            .insert(start.number, Attempt { started_at: now, state: AttemptState::Running(None), removable: false });
         run.ends.insert(start.number, (now.saturating_add(length).unwrap(), fate));
         let config = run.spec.config.clone();
         let teachers = config.iter().flat_map(|config| config.science.teachers());
@@ -339,6 +345,7 @@ impl State {
                 Outcome::Done
             }
             Action::StartAttempt(start) => self.begin(start),
+            Action::JoinRun { .. } | Action::RemoveAttempt { .. } => unreachable!("nothing to share or to remove"),
         }
     }
 }
@@ -394,7 +401,7 @@ impl Platform for World {
         Ok(if state.slip() == Slip::Stale { older } else { fresh })
     }
 
-    async fn execute(&self, action: &Action) -> Result<Outcome, Infallible> {
+    async fn execute(&self, _: &Subject, action: &Action) -> Result<Outcome, Infallible> {
         let mut state = self.state.borrow_mut();
         state.changed = true;
         let outcome = match state.slip() {
@@ -410,19 +417,18 @@ impl Platform for World {
         Ok(outcome)
     }
 
-    async fn publish(&self, subject: &Subject, status: &Status) -> Result<(), Infallible> {
+    async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Infallible> {
         let mut state = self.state.borrow_mut();
         state.changed = true;
         state.publishes += 1;
-        match (subject, status) {
-            (Subject::Experiment(_), Status::Experiment(status)) => {
+        match &change.after {
+            Status::Experiment(status) => {
                 if (status.phase, &status.waiting_for) != (state.status.phase, &state.status.waiting_for) {
                     state.note(&format!("{:?}, {}: {}", status.phase, status.progress, status.waiting_for));
                 }
                 state.status = status.clone();
             }
-            (Subject::Run(name), Status::Run(status)) => state.runs.get_mut(name).unwrap().status = status.clone(),
-            _ => unreachable!("a status belongs to its subject"),
+            Status::Run(status) => state.runs.get_mut(&subject.name).unwrap().status = status.clone(),
         }
         Ok(())
     }

@@ -1,0 +1,408 @@
+//! What the operator counts for Prometheus.
+//!
+//! Every label value comes from a closed set: no series is ever named after an object, and free text goes to the log. So
+//! the number of series is bounded however many experiments there are, and a test says by how much. Counters begin at 0
+//! for every value of their labels, since a counter that begins at 1 has never increased.
+//!
+//! Gauges of how things stand ([`Metrics::set_state`]) are absent until the operator has seen the cluster: zero failed
+//! experiments is a statement.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use bam_crds::ExitReason;
+use bam_crds::run::{AttemptRecord, Role};
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use serde::Serialize;
+
+mod gauges;
+
+use gauges::Gauges;
+pub use gauges::State;
+
+/// What a pass is over.
+pub const SUBJECTS: [&str; 2] = ["experiment", "run"];
+/// How a pass ends.
+pub const PASS_RESULTS: [&str; 3] = ["ok", "error", "timeout"];
+/// What the operator does.
+pub const ACTIONS: [&str; 5] = ["create_run", "join_run", "reopen_run", "start_attempt", "delete_attempt"];
+/// What becomes of it.
+pub const OUTCOMES: [&str; 4] = ["done", "done_before", "not_now", "error"];
+/// What it watches.
+pub const WATCHED: [&str; 5] = ["bamexperiments", "bamruns", "jobs", "pods", "persistentvolumeclaims"];
+/// What can be of a form that it does not understand.
+pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
+/// What it asks of the API server beside its watches.
+pub const REQUESTS: [(&str, &str); 10] = [
+    ("patch", "bamexperiments/status"),
+    ("create", "bamruns"),
+    ("get", "bamruns"),
+    ("patch", "bamruns"),
+    ("patch", "bamruns/status"),
+    ("create", "jobs"),
+    ("get", "jobs"),
+    ("delete", "jobs"),
+    ("create", "events"),
+    ("patch", "events"),
+];
+/// What the API server answers. `conflict`: 409, somebody was there before.
+pub const API_RESULTS: [&str; 4] = ["ok", "conflict", "error", "timeout"];
+/// How asking a trainer for its progress ends. `skipped`: there were too many to ask.
+pub const PULL_RESULTS: [&str; 4] = ["ok", "error", "timeout", "skipped"];
+/// A run's first attempt, or a later one.
+pub const TRIES: [&str; 2] = ["first", "again"];
+/// How an attempt ended that its trainer said nothing about: by SIGTERM or SIGKILL, with a code that is not a trainer's,
+/// unseen.
+pub const UNREPORTED: [&str; 3] = ["Killed", "Crashed", "Lost"];
+
+const ROLES: [Role; 3] = [Role::Inputs, Role::Teacher, Role::Student];
+
+/// Upper bounds in seconds. A pass that changes nothing takes less than the first; the last is beyond a pass's time limit.
+const PASS_SECONDS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0];
+/// Upper bounds in seconds: an idle API server answers below the second, a busy one above the fifth.
+const API_SECONDS: [f64; 8] = [0.005, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
+
+/// All metrics of one operator.
+pub struct Metrics {
+    registry: Registry,
+    passes: IntCounterVec,
+    pass_seconds: HistogramVec,
+    actions: IntCounterVec,
+    attempts_started: IntCounterVec,
+    attempts_ended: IntCounterVec,
+    watch_events: IntCounterVec,
+    watch_errors: IntCounterVec,
+    api_requests: IntCounterVec,
+    api_seconds: HistogramVec,
+    progress_pulls: IntCounterVec,
+    gauges: Gauges,
+    seen: Once,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at 0.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counters = |name, help, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels).expect("a valid metric"))
+        };
+        let seconds = |name, help, labels: &[&str], bounds: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+            register(&registry, HistogramVec::new(options, labels).expect("a valid metric"))
+        };
+        let metrics = Self {
+            passes: counters("bam_passes_total", "Passes over one experiment or run.", &["kind", "result"]),
+            pass_seconds: seconds("bam_pass_duration_seconds", "Time of one pass.", &["kind"], &PASS_SECONDS),
+            actions: counters("bam_actions_total", "Actions of plans, by what became of them.", &["action", "outcome"]),
+            attempts_started: counters("bam_attempts_started_total", "Attempts begun.", &["role", "attempt"]),
+            attempts_ended: counters(
+                "bam_attempts_ended_total",
+                "Attempts seen to have ended, by how.",
+                &["role", "reason"],
+            ),
+            watch_events: counters("bam_watch_events_total", "Changes that watches told of.", &["kind"]),
+            watch_errors: counters("bam_watch_errors_total", "Watches that broke or could not begin.", &["kind"]),
+            api_requests: counters(
+                "bam_api_requests_total",
+                "Requests to the API server other than watches.",
+                &["verb", "kind", "result"],
+            ),
+            api_seconds: seconds(
+                "bam_api_request_duration_seconds",
+                "Time of one request to the API server other than a watch.",
+                &["verb", "kind"],
+                &API_SECONDS,
+            ),
+            progress_pulls: counters("bam_progress_pulls_total", "Trainers asked for their progress.", &["result"]),
+            gauges: Gauges::new(),
+            seen: Once::new(),
+            registry,
+        };
+        metrics.begin_at_zero();
+        let build = gauges("bam_build_info", "1; the label says which version of the operator this is.", &["version"]);
+        register(&metrics.registry, build).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let process = Box::new(ProcessCollector::for_self());
+        metrics.registry.register(process).expect("no two metrics have one name");
+        metrics
+    }
+
+    fn begin_at_zero(&self) {
+        let of_each = |counters: &IntCounterVec, values: &[&str]| {
+            for value in values {
+                counters.with_label_values(&[value]);
+            }
+        };
+        let of_pairs = |counters: &IntCounterVec, firsts: &[&str], seconds: &[&str]| {
+            for (first, second) in firsts.iter().flat_map(|first| seconds.iter().map(move |second| (first, second))) {
+                counters.with_label_values(&[first, second]);
+            }
+        };
+        let roles = ROLES.map(word);
+        let roles = roles.each_ref().map(String::as_str);
+        let reasons = ExitReason::ALL.map(word);
+        let reasons: Vec<&str> = reasons.iter().map(String::as_str).chain(UNREPORTED).collect();
+        of_pairs(&self.passes, &SUBJECTS, &PASS_RESULTS);
+        of_pairs(&self.actions, &ACTIONS, &OUTCOMES);
+        of_pairs(&self.attempts_started, &roles, &TRIES);
+        of_pairs(&self.attempts_ended, &roles, &reasons);
+        of_each(&self.watch_events, &WATCHED);
+        of_each(&self.watch_errors, &WATCHED);
+        of_each(&self.progress_pulls, &PULL_RESULTS);
+        for (verb, kind) in REQUESTS {
+            API_RESULTS.iter().for_each(|result| drop(self.api_requests.with_label_values(&[verb, kind, result])));
+        }
+    }
+
+    /// A pass over a subject ended: one of [`SUBJECTS`], one of [`PASS_RESULTS`].
+    pub fn pass(&self, kind: &'static str, result: &'static str, took: Duration) {
+        let kind = known(&SUBJECTS, kind);
+        self.passes.with_label_values(&[kind, known(&PASS_RESULTS, result)]).inc();
+        self.pass_seconds.with_label_values(&[kind]).observe(took.as_secs_f64());
+    }
+
+    /// An action of a plan was tried: one of [`ACTIONS`], one of [`OUTCOMES`].
+    pub fn action(&self, action: &'static str, outcome: &'static str) {
+        self.actions.with_label_values(&[known(&ACTIONS, action), known(&OUTCOMES, outcome)]).inc();
+    }
+
+    /// The attempt of this number was begun.
+    pub fn attempt_started(&self, role: Role, number: u32) {
+        let attempt = TRIES[usize::from(number > 1)];
+        self.attempts_started.with_label_values(&[word(role).as_str(), attempt]).inc();
+    }
+
+    /// An attempt was seen to have ended. To be called when the status that holds the record was written for the first
+    /// time, so that no ending counts twice.
+    pub fn attempt_ended(&self, role: Role, record: &AttemptRecord) {
+        let reason = match (record.reason, record.exit_code) {
+            (Some(reason), _) => word(reason),
+            (None, Some(137 | 143)) => UNREPORTED[0].to_owned(),
+            (None, Some(_)) => UNREPORTED[1].to_owned(),
+            (None, None) => UNREPORTED[2].to_owned(),
+        };
+        self.attempts_ended.with_label_values(&[word(role), reason]).inc();
+    }
+
+    /// A watch told of a change: one of [`WATCHED`].
+    pub fn watch_event(&self, kind: &'static str) {
+        self.watch_events.with_label_values(&[known(&WATCHED, kind)]).inc();
+    }
+
+    /// A watch broke or could not begin: one of [`WATCHED`].
+    pub fn watch_error(&self, kind: &'static str) {
+        self.watch_errors.with_label_values(&[known(&WATCHED, kind)]).inc();
+    }
+
+    /// A request was answered, or given up: one of [`REQUESTS`], one of [`API_RESULTS`].
+    pub fn api_call(&self, verb: &'static str, kind: &'static str, result: &'static str, took: Duration) {
+        debug_assert!(REQUESTS.contains(&(verb, kind)), "REQUESTS lacks {verb} {kind}");
+        let (verb, kind) = if REQUESTS.contains(&(verb, kind)) { (verb, kind) } else { (OTHER, OTHER) };
+        self.api_requests.with_label_values(&[verb, kind, known(&API_RESULTS, result)]).inc();
+        self.api_seconds.with_label_values(&[verb, kind]).observe(took.as_secs_f64());
+    }
+
+    /// A trainer was asked for its progress: one of [`PULL_RESULTS`].
+    pub fn progress_pull(&self, result: &'static str) {
+        self.progress_pulls.with_label_values(&[known(&PULL_RESULTS, result)]).inc();
+    }
+
+    /// How things stand now. To be called when all watches have told of what there is, and then after every change or
+    /// every few seconds.
+    pub fn set_state(&self, state: &State) {
+        self.gauges.set(state);
+        self.seen.call_once(|| self.gauges.register(&self.registry));
+    }
+
+    /// Everything, in Prometheus' text format ([`prometheus::TEXT_FORMAT`]).
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot write the metrics");
+            String::new()
+        })
+    }
+}
+
+/// What a value outside its set is counted as.
+const OTHER: &str = "other";
+
+/// Keeps a label within its set. Tests find a value that the set lacks; in the field it is not worth a crash.
+fn known(set: &[&'static str], value: &'static str) -> &'static str {
+    debug_assert!(set.contains(&value), "{value} is not one of {set:?}");
+    if set.contains(&value) { value } else { OTHER }
+}
+
+/// The word for it that manifests and statuses have too.
+fn word(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => OTHER.to_owned(),
+    }
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid metric")
+}
+
+/// Names and labels are constants of this file, so that this cannot fail after its tests have passed.
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> C {
+    registry.register(Box::new(metric.clone())).expect("no two metrics have one name");
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use bam_crds::experiment::ExperimentPhase;
+    use bam_crds::report::Stage;
+    use bam_crds::run::{RunPhase, RunProgress};
+    use bam_crds::{BamExperimentStatus, BamRunStatus};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+    use prometheus::proto::MetricType;
+
+    use super::*;
+
+    fn ended(reason: Option<ExitReason>, exit_code: Option<i32>) -> AttemptRecord {
+        let (started_at, finished_at) = (Time(Timestamp::UNIX_EPOCH), Time(Timestamp::UNIX_EPOCH));
+        AttemptRecord { number: 1, reason, exit_code, message: String::new(), started_at, finished_at, saved_steps: 0 }
+    }
+
+    /// After everything that can happen has happened.
+    fn used() -> Metrics {
+        let metrics = Metrics::new();
+        SUBJECTS.iter().for_each(|kind| metrics.pass(kind, "ok", Duration::from_millis(3)));
+        for (verb, kind) in REQUESTS {
+            metrics.api_call(verb, kind, "ok", Duration::from_millis(30));
+        }
+        metrics.set_state(&State::default());
+        metrics
+    }
+
+    /// The metrics by name: type and help.
+    fn families() -> Vec<(String, MetricType, String)> {
+        let families = used().registry.gather();
+        families.iter().map(|family| (family.name().into(), family.get_field_type(), family.help().into())).collect()
+    }
+
+    #[test]
+    fn there_are_fewer_than_400_series_whatever_happens() {
+        let rendered = used().render();
+        let series = rendered.lines().filter(|line| !line.starts_with('#')).count();
+        assert!((200..400).contains(&series), "{series} series");
+    }
+
+    #[test]
+    fn nothing_that_happens_makes_a_counter_with_new_labels() {
+        let before = used().render().lines().count();
+        let metrics = used();
+        SUBJECTS
+            .iter()
+            .for_each(|kind| PASS_RESULTS.iter().for_each(|result| metrics.pass(kind, result, Duration::ZERO)));
+        ACTIONS.iter().for_each(|action| OUTCOMES.iter().for_each(|outcome| metrics.action(action, outcome)));
+        for role in ROLES {
+            [1, 2, 3].iter().for_each(|number| metrics.attempt_started(role, *number));
+            ExitReason::ALL.iter().for_each(|reason| metrics.attempt_ended(role, &ended(Some(*reason), None)));
+            [None, Some(137), Some(139)].iter().for_each(|code| metrics.attempt_ended(role, &ended(None, *code)));
+        }
+        for kind in WATCHED {
+            metrics.watch_event(kind);
+            metrics.watch_error(kind);
+        }
+        for (verb, kind) in REQUESTS {
+            API_RESULTS.iter().for_each(|result| metrics.api_call(verb, kind, result, Duration::ZERO));
+        }
+        PULL_RESULTS.iter().for_each(|result| metrics.progress_pull(result));
+        assert_eq!(metrics.render().lines().count(), before);
+        assert!(!metrics.render().contains("\"other\""));
+    }
+
+    #[test]
+    fn names_and_helps_are_as_prometheus_wants_them() {
+        for (name, kind, help) in families() {
+            assert!(name.starts_with("bam_") || name.starts_with("process_"), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            assert!(help.ends_with('.'), "{name}: {help}");
+            assert_eq!(name.ends_with("_total"), kind == MetricType::COUNTER, "{name}");
+            if kind == MetricType::HISTOGRAM {
+                assert!(name.ends_with("_seconds"), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_attempt_without_a_word_ended_by_its_exit_code() {
+        let metrics = Metrics::new();
+        metrics.attempt_ended(Role::Teacher, &ended(Some(ExitReason::OutOfMemory), Some(137)));
+        metrics.attempt_ended(Role::Teacher, &ended(None, Some(143)));
+        metrics.attempt_ended(Role::Student, &ended(None, Some(139)));
+        metrics.attempt_ended(Role::Inputs, &ended(None, None));
+        let rendered = metrics.render();
+        for (role, reason) in
+            [("Teacher", "OutOfMemory"), ("Teacher", "Killed"), ("Student", "Crashed"), ("Inputs", "Lost")]
+        {
+            let line = format!("bam_attempts_ended_total{{reason=\"{reason}\",role=\"{role}\"}} 1\n");
+            assert!(rendered.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn how_things_stand_is_not_said_before_it_was_seen() {
+        let metrics = Metrics::new();
+        assert!(!metrics.render().contains("bam_experiments"));
+        let mut state = State::new(2, 0);
+        state.experiment(&BamExperimentStatus { phase: ExperimentPhase::Failed, ..Default::default() });
+        let progress = |done| Some(RunProgress { stage: Stage::Training, done, total: 10 });
+        for done in [3, 4] {
+            let phase = RunPhase::Running;
+            state.run(Role::Teacher, &BamRunStatus { phase, progress: progress(done), ..Default::default() });
+        }
+        let over = BamRunStatus { phase: RunPhase::Failed, progress: progress(5), ..Default::default() };
+        state.run(Role::Student, &over);
+        state.undecodable("bamruns");
+        metrics.set_state(&state);
+        let rendered = metrics.render();
+        for line in [
+            "bam_experiments{phase=\"Failed\"} 1",
+            "bam_experiments{phase=\"Complete\"} 0",
+            "bam_runs{phase=\"Running\",role=\"Teacher\"} 2",
+            "bam_training_steps_done{role=\"Teacher\"} 7",
+            "bam_training_steps{role=\"Teacher\"} 20",
+            "bam_training_steps{role=\"Student\"} 0",
+            "bam_undecodable_objects{kind=\"bamruns\"} 1",
+            "bam_queue_depth 2",
+        ] {
+            assert!(rendered.contains(&format!("{line}\n")), "{line}\n{rendered}");
+        }
+        metrics.set_state(&State::default());
+        assert!(metrics.render().contains("bam_experiments{phase=\"Failed\"} 0\n"), "it is gone");
+    }
+
+    #[test]
+    fn the_dashboard_and_the_alerts_ask_only_for_metrics_that_there_are() {
+        let mut there = BTreeSet::new();
+        for (name, kind, _) in families() {
+            let parts: &[&str] = if kind == MetricType::HISTOGRAM { &["_bucket", "_sum", "_count"] } else { &[""] };
+            there.extend(parts.iter().map(|part| format!("{name}{part}")));
+        }
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/bam-operator");
+        for file in ["dashboards/bam.json", "alerts/bam.yaml"] {
+            let text = std::fs::read_to_string(chart.join(file)).unwrap();
+            let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let asked: BTreeSet<_> =
+                words.filter(|word| word.starts_with("bam_") || word.starts_with("process_")).collect();
+            assert!(asked.len() > 5, "{file}: {asked:?}");
+            let missing: Vec<_> = asked.into_iter().filter(|name| !there.contains(*name)).collect();
+            assert_eq!(missing, Vec::<&str>::new(), "{file}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The platform of a Kubernetes cluster.
+
+pub mod metrics;
+pub mod serve;

@@ -1,0 +1,139 @@
+//! The teachers that a manifest names instead of having them trained: students of other experiments, and runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bam_crds::experiment::TeacherRef;
+use bam_crds::run::Role;
+use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec};
+
+use super::Why;
+
+/// Named teachers by task: each with its run, or with the reason why that cannot be told yet.
+pub type Named = BTreeMap<String, Result<Reference, Why>>;
+
+/// A named teacher.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reference {
+    /// Its run.
+    pub run: String,
+    /// What that is.
+    pub spec: BamRunSpec,
+    /// The experiment that was named, if it was one.
+    pub experiment: Option<String>,
+}
+
+/// What names can stand for.
+pub trait Registry {
+    /// An experiment.
+    fn experiment(&self, name: &str) -> Option<(BamExperimentSpec, BamExperimentStatus)>;
+    /// A run.
+    fn run(&self, name: &str) -> Option<BamRunSpec>;
+}
+
+/// Finds the teachers that the experiment `name` names.
+///
+/// A teacher that was found once stays, even if the experiment that it came from goes.
+pub fn find(name: &str, spec: &BamExperimentSpec, status: &BamExperimentStatus, registry: &dyn Registry) -> Named {
+    let search = Search { name, spec, registry };
+    let named = spec.distill.iter().flat_map(|distill| &distill.teachers);
+    named
+        .map(|(task, wanted)| {
+            let known = status.named_teachers.get(task).and_then(|run| {
+                let spec = registry.run(run)?;
+                Some(Reference { run: run.clone(), spec, experiment: wanted.experiment.clone() })
+            });
+            (task.clone(), known.map_or_else(|| search.find(task, wanted), Ok))
+        })
+        .collect()
+}
+
+struct Search<'a> {
+    name: &'a str,
+    spec: &'a BamExperimentSpec,
+    registry: &'a dyn Registry,
+}
+
+impl Search<'_> {
+    fn find(&self, task: &str, wanted: &TeacherRef) -> Result<Reference, Why> {
+        match (&wanted.experiment, &wanted.run) {
+            (Some(experiment), _) => self.student_of(task, experiment),
+            (None, Some(run)) => self.run(task, run, None, &format!("run {run}")),
+            // The schema refuses it.
+            (None, None) => Err(unknown(format!("distill.teachers.{task} names neither an experiment nor a run"))),
+        }
+    }
+
+    fn student_of(&self, task: &str, experiment: &str) -> Result<Reference, Why> {
+        if let Some(experiments) = self.cycle(experiment) {
+            return Err(Why::TeacherCycle { experiments });
+        }
+        let Some((spec, status)) = self.registry.experiment(experiment) else {
+            return Err(unknown(format!(
+                "waits for experiment {experiment}, which does not exist here: create it, or name another one in \
+                 distill.teachers.{task}"
+            )));
+        };
+        if !spec.tasks.iter().any(|known| known.name == task) {
+            return Err(unknown(format!(
+                "cannot learn {task} from experiment {experiment}, which does not have that task: name another one in \
+                 distill.teachers.{task}"
+            )));
+        }
+        if spec.storage != self.spec.storage {
+            return Err(unknown(format!(
+                "cannot learn {task} from experiment {experiment}, which keeps its models in {} and not in {}",
+                spec.storage.uri(),
+                self.spec.storage.uri()
+            )));
+        }
+        let student = status.runs.iter().find(|run| run.role == Role::Student && run.trial == Some(1));
+        match student.filter(|student| self.registry.run(&student.name).is_some()) {
+            Some(student) => self.run(task, &student.name, Some(experiment), &format!("experiment {experiment}")),
+            None => Err(unknown(format!("waits until experiment {experiment} begins to train its student"))),
+        }
+    }
+
+    fn run(&self, task: &str, run: &str, experiment: Option<&str>, what: &str) -> Result<Reference, Why> {
+        let Some(spec) = self.registry.run(run) else {
+            return Err(unknown(format!(
+                "waits for run {run}, which does not exist here: name another one in distill.teachers.{task}"
+            )));
+        };
+        let tasks = spec.config.iter().flat_map(|config| &config.science.tasks);
+        if !tasks.into_iter().any(|known| known.name == task) {
+            return Err(unknown(format!(
+                "cannot learn {task} from {what}, which does not have that task: name another one in \
+                 distill.teachers.{task}"
+            )));
+        }
+        if spec.config.as_ref().is_some_and(|config| config.execution.store != self.spec.storage.uri()) {
+            return Err(unknown(format!("cannot learn {task} from {what}, which is kept in another store")));
+        }
+        Ok(Reference { run: run.to_owned(), spec, experiment: experiment.map(ToOwned::to_owned) })
+    }
+
+    /// The circle in which experiments teach each other, if `first` leads back to this one.
+    fn cycle(&self, first: &str) -> Option<Vec<String>> {
+        let mut seen = BTreeSet::new();
+        let mut paths = vec![vec![self.name.to_owned(), first.to_owned()]];
+        while let Some(path) = paths.pop() {
+            let last = path.last().map(String::as_str).unwrap_or_default();
+            if last == self.name {
+                return Some(path);
+            }
+            if !seen.insert(last.to_owned()) {
+                continue;
+            }
+            let Some((spec, _)) = self.registry.experiment(last) else { continue };
+            let next = spec.distill.iter().flat_map(|distill| distill.teachers.values());
+            for teacher in next.filter_map(|teacher| teacher.experiment.clone()) {
+                paths.push(path.iter().cloned().chain([teacher]).collect());
+            }
+        }
+        None
+    }
+}
+
+fn unknown(message: String) -> Why {
+    Why::TeacherUnknown { message }
+}
