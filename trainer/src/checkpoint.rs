@@ -131,6 +131,16 @@ pub fn latest_valid(checkpoints: &Path, basis: &Value) -> Result<Search, Checkpo
     Ok(search)
 }
 
+/// The newest step of which there is a whole pair of files, and 0 if there is none: a guess, to report before anything is
+/// read. [`latest_valid`] knows.
+pub fn newest(checkpoints: &Path) -> u64 {
+    let attempts = list(checkpoints).unwrap_or_default().into_iter();
+    let files = attempts.flat_map(|attempt| list(&attempt).unwrap_or_default());
+    let sealed =
+        files.filter(|path| path.extension().is_some_and(|kind| kind == "safetensors") && seal_of(path).exists());
+    sealed.filter_map(|path| step_of(&path)).max().unwrap_or_default()
+}
+
 /// What keeps a checkpoint from being used, if anything. That it cannot be read just now is an error: what was trained
 /// must not be thrown away for that.
 fn check(path: &Path, step: u64, basis: &Value) -> Result<Option<String>, CheckpointError> {

@@ -4,11 +4,9 @@ use bam_crds::report::TaskResult;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::data::features::Features;
-use crate::data::micro::{MicroBatchLimit, cut};
+use crate::data::micro::cut;
 use crate::data::tsv::{Label, Row};
 use crate::distill::{classification_losses, regression_losses};
-use crate::failure::Failure;
-use crate::interrupt::Interrupt;
 use crate::metrics;
 use crate::model::{self, Dropout, MicroBatch, Model};
 use crate::prepare::PreparedTask;
@@ -21,24 +19,18 @@ pub struct Predictor<'a> {
     pub model: &'a Model,
     /// Where it is.
     pub device: Device,
-    /// Size of its micro-batches.
-    pub limit: MicroBatchLimit,
-    /// Looked at between micro-batches.
-    pub interrupt: &'a Interrupt,
+    /// Word pieces of a micro-batch.
+    pub limit: usize,
 }
 
 impl Predictor<'_> {
     /// Raw logits of one head: [rows, outputs], in the order of `features`. `tick` hears how many rows each micro-batch
     /// had.
-    ///
-    /// # Errors
-    /// If the process was asked to end.
-    pub fn logits(&self, head: usize, features: &[Features], tick: &mut dyn FnMut(u64)) -> Result<Vec<f32>, Failure> {
+    pub fn logits(&self, head: usize, features: &[Features], tick: &mut dyn FnMut(u64)) -> Vec<f32> {
         let lengths: Vec<_> = features.iter().map(|row| Some(row.ids.len())).collect();
         let outputs = self.model.heads()[head].outputs as usize;
         let mut logits = vec![0.0; features.len() * outputs];
         for rows in cut(&lengths, self.limit) {
-            self.interrupt.check()?;
             let batch = batch(features, &rows, self.device);
             let said = no_grad(|| {
                 let pooled = self.model.pooled(&batch, &Dropout::off());
@@ -51,7 +43,7 @@ impl Predictor<'_> {
             }
             tick(rows.len() as u64);
         }
-        Ok(logits)
+        logits
     }
 }
 

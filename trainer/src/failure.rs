@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use bam_crds::{Digest, ExitReason, RunReport};
+use bam_crds::{Digest, ExitReason};
 
 use crate::data::DataError;
 use crate::durable::WriteError;
@@ -20,14 +20,12 @@ pub struct Failure {
     pub missing: Vec<Digest>,
     /// Teachers whose artifacts are not what they were (with [`ExitReason::BadData`]).
     pub changed: Vec<Digest>,
-    /// How far the training was.
-    pub steps: Steps,
 }
 
-/// Optimizer steps of an attempt that stopped short.
+/// Optimizer steps of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
-    /// Of the whole run.
+    /// Of the whole run; 0 until that is known.
     pub total: u64,
     /// Safe in a checkpoint.
     pub saved: u64,
@@ -38,7 +36,7 @@ pub struct Steps {
 impl Failure {
     /// An ending that is about no teacher.
     pub fn new(reason: ExitReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), missing: Vec::new(), changed: Vec::new(), steps: Steps::default() }
+        Self { reason, message: message.into(), missing: Vec::new(), changed: Vec::new() }
     }
 
     /// Something about `path` failed for a reason that may pass.
@@ -49,23 +47,19 @@ impl Failure {
         };
         Self::new(ExitReason::StoreUnavailable, format!("{}: cannot {doing}: {error}; {advice}", path.display()))
     }
+}
 
-    /// The same, with how far the training was.
-    #[must_use]
-    pub fn at(self, steps: Steps) -> Self {
-        Self { steps, ..self }
-    }
-
-    /// The report that says the same.
-    pub fn report(&self) -> RunReport {
-        RunReport {
-            missing: self.missing.clone(),
-            changed: self.changed.clone(),
-            total_steps: self.steps.total,
-            saved_steps: self.steps.saved,
-            resumed_from: self.steps.resumed_from,
-            ..RunReport::new(self.reason, self.message.clone())
-        }
+impl Steps {
+    /// An ending because somebody asked for it.
+    pub fn stopped(self) -> Failure {
+        let Self { total, saved, .. } = self;
+        let message = match (total, saved) {
+            (0, 0) => "stopped by a signal while it prepared; start again".to_owned(),
+            (0, saved) => format!("stopped by a signal while it prepared; start again to go on after step {saved}"),
+            (_, 0) => "stopped by a signal before a step was saved; start again".to_owned(),
+            _ => format!("stopped by a signal after step {saved} of {total}, which is saved; start again to go on"),
+        };
+        Failure::new(ExitReason::Checkpointed, message)
     }
 }
 
@@ -124,7 +118,6 @@ impl Problems {
             message: lines.join("\n"),
             missing: self.0.iter().flat_map(|failure| failure.missing.clone()).collect(),
             changed: self.0.iter().flat_map(|failure| failure.changed.clone()).collect(),
-            steps: Steps::default(),
         })
     }
 }

@@ -11,7 +11,6 @@ use crate::base::Base;
 use crate::data::tsv::Row;
 use crate::digest;
 use crate::failure::{Failure, Problems};
-use crate::interrupt::Interrupt;
 use crate::prepare::{data_file, read_rows, unknown_task};
 use crate::report::Reporter;
 use crate::store::Store;
@@ -21,7 +20,7 @@ use crate::task::{self, Split, Task};
 ///
 /// # Errors
 /// All problems at once.
-pub fn check(config: &InputsConfig, reporter: &Reporter, interrupt: &Interrupt) -> Result<InputsReport, Failure> {
+pub fn check(config: &InputsConfig, reporter: &Reporter) -> Result<InputsReport, Failure> {
     let store = Store::open(&config.execution.store)?;
     let options =
         Hyperparameters { max_seq_length: config.max_seq_length, debug: config.debug, ..Hyperparameters::default() };
@@ -30,7 +29,6 @@ pub fn check(config: &InputsConfig, reporter: &Reporter, interrupt: &Interrupt) 
     let model = model(config, &options, &store, &mut problems);
     let mut tasks = BTreeMap::new();
     for (done, name) in config.tasks.iter().enumerate() {
-        interrupt.check()?;
         reporter.advance(done as u64 + 1, 0, None);
         let check = TaskCheck { store: &store, options: &options };
         if let Some(inputs) = check.task(name, config.execution.write_test_outputs, &mut problems) {

@@ -1,14 +1,17 @@
 //! `bam-trainer`: its command lines become one configuration each, which is run; the exit code says how it ended.
 
-use std::panic::{self, AssertUnwindSafe};
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use bam_crds::{ExitReason, InputsConfig, RunConfig, RunReport};
+use bam_trainer::ending::{Ending, exit_code, guarded, write};
 use bam_trainer::failure::Failure;
+use bam_trainer::interrupt::{self, Interrupt};
+use bam_trainer::report::Reporter;
 use bam_trainer::run::{Machinery, check, run};
-use bam_trainer::{device, inputs, reference, store};
+use bam_trainer::{device, inputs, reference, serve};
 use clap::{Args, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 
@@ -46,63 +49,123 @@ enum Command {
         /// Name of this attempt: its folder below the run's checkpoints.
         #[arg(long)]
         attempt: String,
-        /// File to write the final report to.
-        #[arg(long)]
-        report: PathBuf,
+        #[command(flatten)]
+        words: Words,
     },
     /// Check data and weights, and report their digests.
     Inputs {
         /// File with an InputsConfig (JSON).
         #[arg(long)]
         config: PathBuf,
-        /// File to write the final report to.
-        #[arg(long)]
-        report: PathBuf,
+        #[command(flatten)]
+        words: Words,
     },
 }
 
+/// Where it says how it is getting on, and how it ended.
+#[derive(Debug, Args)]
+struct Words {
+    /// File to write the final report to. One that cannot be replaced (a pod's termination message) is overwritten, and
+    /// gets at most 4096 bytes.
+    #[arg(long)]
+    report: PathBuf,
+    /// Address to answer GET /progress, /metrics and /healthz at.
+    #[arg(long, value_name = "IP:PORT")]
+    serve: Option<SocketAddr>,
+}
+
+/// Before the initialisers of all libraries: libtorch's alone take long enough for a signal to come.
+#[cfg(all(target_os = "linux", not(test)))]
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static FIRST_OF_ALL: extern "C" fn() = interrupt::hold;
+
 fn main() -> ExitCode {
+    interrupt::hold();
     device::cpu_settings();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version are no failure; anything else is a bad configuration, and nobody's crash.
+        Err(error) => return misused(&error),
+    };
+    let reporter = if cli.command.is_some() { Reporter::detect() } else { Reporter::for_a_person() };
+    let words = cli.command.as_ref().map(Command::words);
+    let ending = Ending { report: words.map(|words| words.report.clone()), board: reporter.board().clone() };
+    let interrupt = match Interrupt::watch(on_signal(&ending, &reporter)) {
+        Ok(interrupt) => interrupt,
         Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { exit_code(ExitReason::BadConfig) } else { ExitCode::SUCCESS };
+            let message = format!("cannot start a thread: {error}; raise the limit of processes");
+            return ending.say(Err(Failure::new(ExitReason::Internal, message))).into();
         }
     };
-    let report_path = match &cli.command {
-        Some(Command::Train { report, .. } | Command::Inputs { report, .. }) => Some(report.clone()),
-        None => None,
-    };
-    let result = guarded(|| work(&cli));
-    let report = result.unwrap_or_else(|failure| {
-        eprintln!("{failure}");
-        failure.report()
-    });
-    match report_path.map_or(Ok(()), |path| store::write_json(&path, &report)) {
-        Ok(()) => exit_code(report.reason),
-        Err(failure) => {
-            eprintln!("{failure}");
-            exit_code(failure.reason)
+    if let Some(address) = words.and_then(|words| words.serve) {
+        let said = match serve::start(address, reporter.board()) {
+            Ok(address) => format!("progress and metrics: http://{address}/progress and /metrics"),
+            Err(error) => format!("warning: nothing is served at {address}: {error}"),
+        };
+        reporter.note(&said);
+    }
+    let result = guarded(|| work(&cli, reporter, interrupt.clone()));
+    // The last word is being said already.
+    let _heeding = interrupt.heed();
+    ending.say(result).into()
+}
+
+/// What to do when asked to end while there is nothing to save.
+fn on_signal(ending: &Ending, reporter: &Reporter) -> impl Fn() -> u8 + Send + 'static {
+    let (ending, bar) = (ending.clone(), reporter.bar().cloned());
+    move || {
+        if let Some(bar) = &bar {
+            bar.finish_and_clear();
+        }
+        ending.say(Err(ending.board.read().steps.stopped()))
+    }
+}
+
+/// Help and version are no failure; anything else is a bad configuration, and nobody's crash. Whoever made a pod of these
+/// arguments reads the report.
+fn misused(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let reason = ExitReason::BadConfig;
+    if let Some(path) = report_among(std::env::args_os()) {
+        // Standard error has it in any case.
+        let _ = write(&path, &RunReport::new(reason, error.to_string()));
+    }
+    exit_code(reason).into()
+}
+
+/// The file for the report in arguments that make no sense as a whole.
+fn report_among(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    arguments.find(|argument| argument == "--report")?;
+    arguments.next().map(PathBuf::from)
+}
+
+impl Command {
+    fn words(&self) -> &Words {
+        match self {
+            Self::Train { words, .. } | Self::Inputs { words, .. } => words,
         }
     }
 }
 
-fn work(cli: &Cli) -> Result<RunReport, Failure> {
+fn work(cli: &Cli, reporter: Reporter, interrupt: Interrupt) -> Result<RunReport, Failure> {
     match (&cli.command, &cli.reference) {
         (Some(Command::Train { config, attempt, .. }), _) => {
             let config: RunConfig = read(config)?;
             check(&config)?;
-            run(&config, attempt, &Machinery::new(config.execution.threads)?)
+            run(&config, attempt, &Machinery::new(config.execution.threads, reporter, interrupt)?)
         }
         (Some(Command::Inputs { config, .. }), _) => {
             let config: InputsConfig = read(config)?;
-            let machinery = Machinery::new(config.execution.threads)?;
-            let found = inputs::check(&config, &machinery.reporter, &machinery.interrupt)?;
+            let machinery = Machinery::new(config.execution.threads, reporter, interrupt)?;
+            let found = inputs::check(&config, &machinery.reporter)?;
             Ok(RunReport { inputs: Some(found), ..RunReport::new(ExitReason::Completed, "") })
         }
-        (None, Some(Reference { model_name, bam_dir, hparams })) => reference::run(model_name, bam_dir, hparams),
+        (None, Some(Reference { model_name, bam_dir, hparams })) => {
+            reference::run(model_name, bam_dir, hparams, reporter, interrupt)
+        }
         (None, None) => unreachable!("clap shows the help instead"),
     }
 }
@@ -111,30 +174,4 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let bad = |problem: String| Failure::new(ExitReason::BadConfig, format!("{}: {problem}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
     serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
-}
-
-fn exit_code(reason: ExitReason) -> ExitCode {
-    ExitCode::from(u8::try_from(reason.code()).unwrap_or(70))
-}
-
-/// Runs `work`; a panic becomes a failure. libtorch tells of a lack of memory by one.
-fn guarded(work: impl FnOnce() -> Result<RunReport, Failure>) -> Result<RunReport, Failure> {
-    static FIRST: Mutex<String> = Mutex::new(String::new());
-    panic::set_hook(Box::new(|panic| {
-        // The first one: what follows a thread's panic says only that there was one.
-        if let Ok(mut first) = FIRST.lock()
-            && first.is_empty()
-        {
-            *first = panic.to_string();
-        }
-    }));
-    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let message = FIRST.lock().map(|first| first.clone()).unwrap_or_default();
-        let memory = ["not enough memory", "out of memory", "can't allocate memory", "ALLOC_FAILED"];
-        let reason = match memory.iter().any(|words| message.contains(words)) {
-            true => ExitReason::OutOfMemory,
-            false => ExitReason::Internal,
-        };
-        Err(Failure::new(reason, message))
-    })
 }

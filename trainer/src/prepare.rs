@@ -83,7 +83,7 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
     for prepared in &mut tasks {
         let length = options.max_seq_length as usize;
         let encode = |encoded: &mut Encoded| {
-            encoded.features = featurise(&base.tokenizer, &encoded.rows, length, threads, None);
+            encoded.features = featurise(&base.tokenizer, &encoded.rows, length, threads);
         };
         encode(&mut prepared.train);
         encode(&mut prepared.dev);

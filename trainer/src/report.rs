@@ -2,11 +2,14 @@
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bam_crds::Progress;
 use bam_crds::report::Stage;
+use bam_crds::{Digest, Progress, RunReport};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::failure::{Failure, Steps};
 
 /// A program gets at most one line in this time, a stage's first and last one not counted.
 const PACE: Duration = Duration::from_millis(500);
@@ -16,10 +19,28 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// A log for a person gets a line this often.
 const PLAIN_PACE: Duration = Duration::from_secs(10);
 
+/// What is known of an attempt at this moment, for other threads to read.
+#[derive(Clone, Debug)]
+pub struct Board(Arc<Mutex<Known>>);
+
+/// What a [`Board`] says.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What is going on.
+    pub progress: Progress,
+    /// The run, once it is known; a check of the inputs has none.
+    pub run: Option<Digest>,
+    /// How far the training is.
+    pub steps: Steps,
+    /// Optimizer steps that are done, if not saved.
+    pub steps_done: u64,
+}
+
 /// Says what is going on.
 #[derive(Debug)]
 pub struct Reporter {
     voice: Voice,
+    board: Board,
     state: RefCell<State>,
 }
 
@@ -32,7 +53,6 @@ enum Voice {
 
 #[derive(Debug)]
 struct State {
-    progress: Progress,
     said: Instant,
     rows: u64,
     window: (Instant, u64),
@@ -53,30 +73,57 @@ impl Reporter {
 
     fn new(without_terminal: Voice) -> Self {
         let now = Instant::now();
-        let progress = Progress { stage: Stage::Preparing, done: 0, total: 0, loss: None, rows_per_second: None };
-        let state = State { progress, said: now, rows: 0, window: (now, 0), begin: (now, 0) };
+        let state = State { said: now, rows: 0, window: (now, 0), begin: (now, 0) };
         let voice = match std::io::stdout().is_terminal() {
             true => Voice::Bar(ProgressBar::new(0).with_style(style())),
             false => without_terminal,
         };
-        Self { voice, state: RefCell::new(state) }
+        Self { voice, board: Board::new(), state: RefCell::new(state) }
+    }
+
+    /// Where other threads can read what it says.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// The bar, if there is one.
+    pub fn bar(&self) -> Option<&ProgressBar> {
+        match &self.voice {
+            Voice::Bar(bar) => Some(bar),
+            Voice::Json | Voice::Plain => None,
+        }
+    }
+
+    /// A run begins, of which earlier attempts seem to have saved so many steps.
+    pub fn run(&self, science_hash: &Digest, saved: u64) {
+        self.board.change(|known| {
+            known.run = Some(science_hash.clone());
+            known.steps = Steps { saved, ..Steps::default() };
+            known.steps_done = saved;
+        });
+    }
+
+    /// How far the training is.
+    pub fn steps(&self, steps: Steps) {
+        self.board.change(|known| known.steps = steps);
     }
 
     /// A stage of `total` units begins, `done` of which were done by an earlier attempt.
     pub fn stage(&self, stage: Stage, done: u64, total: u64) {
+        let progress = Progress { stage, done, total, loss: None, rows_per_second: None };
+        let progress = self.board.progress(|known| *known = progress);
         let mut state = self.state.borrow_mut();
-        state.progress = Progress { stage, done, total, loss: None, rows_per_second: None };
         state.rows = 0;
         state.window = (Instant::now(), 0);
         state.begin = (Instant::now(), done);
         match &self.voice {
             Voice::Bar(bar) => {
-                bar.set_message(format!("{stage:?}"));
+                bar.set_message(words(stage));
                 bar.set_length(total);
                 bar.set_position(done);
                 bar.reset_eta();
             }
-            Voice::Json => state.say(),
+            Voice::Json => state.say(&progress),
             Voice::Plain => {}
         }
     }
@@ -84,19 +131,22 @@ impl Reporter {
     /// `done` units of the stage are done; `rows` more rows went through, with this loss if it is known.
     pub fn advance(&self, done: u64, rows: u64, loss: Option<f64>) {
         let mut state = self.state.borrow_mut();
-        state.progress.done = done;
-        state.progress.loss = loss.or(state.progress.loss);
-        state.count(rows);
-        let last = done == state.progress.total;
+        let rate = state.count(rows);
+        let progress = self.board.progress(|known| {
+            known.done = done;
+            known.loss = loss.or(known.loss);
+            known.rows_per_second = rate.or(known.rows_per_second);
+        });
+        let last = done == progress.total;
         match &self.voice {
             Voice::Bar(bar) => {
                 bar.set_position(done);
-                bar.set_message(state.sentence());
+                bar.set_message(sentence(&progress));
             }
-            Voice::Json if last || state.said.elapsed() >= PACE => state.say(),
+            Voice::Json if last || state.said.elapsed() >= PACE => state.say(&progress),
             Voice::Plain if last || state.said.elapsed() >= PLAIN_PACE => {
                 state.said = Instant::now();
-                write_line(&state.line());
+                write_line(&state.line(&progress));
             }
             Voice::Json | Voice::Plain => {}
         }
@@ -104,63 +154,117 @@ impl Reporter {
 
     /// A line that is worth keeping, for a person.
     pub fn note(&self, text: &str) {
-        match &self.voice {
-            Voice::Bar(bar) => bar.suspend(|| write_line(text)),
-            Voice::Json | Voice::Plain => write_line(text),
+        match self.bar() {
+            Some(bar) => bar.suspend(|| write_line(text)),
+            None => write_line(text),
         }
     }
 
     /// Takes the bar away.
     pub fn finish(&self) {
-        if let Voice::Bar(bar) = &self.voice {
+        if let Some(bar) = self.bar() {
             bar.finish_and_clear();
         }
     }
 }
 
+impl Board {
+    fn new() -> Self {
+        let progress = Progress { stage: Stage::Preparing, done: 0, total: 0, loss: None, rows_per_second: None };
+        Self(Arc::new(Mutex::new(Known { progress, run: None, steps: Steps::default(), steps_done: 0 })))
+    }
+
+    /// What is known now.
+    pub fn read(&self) -> Known {
+        self.change(|known| known.clone())
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+        // Whoever panicked while holding it left numbers, which are right or old.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn progress(&self, change: impl FnOnce(&mut Progress)) -> Progress {
+        self.change(|known| {
+            change(&mut known.progress);
+            if known.progress.stage == Stage::Training {
+                known.steps_done = known.progress.done;
+            }
+            known.progress.clone()
+        })
+    }
+}
+
+impl Known {
+    /// The report of an attempt that ends now and here.
+    pub fn report(&self, failure: &Failure) -> RunReport {
+        RunReport {
+            science_hash: self.run.clone(),
+            total_steps: self.steps.total,
+            saved_steps: self.steps.saved,
+            resumed_from: self.steps.resumed_from,
+            missing: failure.missing.clone(),
+            changed: failure.changed.clone(),
+            ..RunReport::new(failure.reason, failure.message.clone())
+        }
+    }
+}
+
 impl State {
-    fn count(&mut self, rows: u64) {
+    /// Counts rows, and says how many there were in a second, if enough time has gone by to know.
+    fn count(&mut self, rows: u64) -> Option<f64> {
         self.rows += rows;
         let (since, before) = self.window;
         let elapsed = since.elapsed();
-        if elapsed >= PACE {
-            self.progress.rows_per_second = Some((self.rows - before) as f64 / elapsed.as_secs_f64());
-        }
         if elapsed >= WINDOW {
             self.window = (Instant::now(), self.rows);
         }
-    }
-
-    fn sentence(&self) -> String {
-        let rate = self.progress.rows_per_second.map(|rate| format!("  {rate:.0} rows/s"));
-        let loss = self.progress.loss.map(|loss| format!("  loss {loss:.4}"));
-        format!("{:?}{}{}", self.progress.stage, rate.unwrap_or_default(), loss.unwrap_or_default())
+        (elapsed >= PACE).then(|| (self.rows - before) as f64 / elapsed.as_secs_f64())
     }
 
     /// As the reference logs: `120/234 = 51.3%, 2.1 steps/s, elapsed 57, ETA 54, loss 12.3456`.
-    fn line(&self) -> String {
-        let Progress { stage, done, total, loss, .. } = &self.progress;
+    fn line(&self, progress: &Progress) -> String {
+        let Progress { stage, done, total, loss, .. } = progress;
         let (since, before) = self.begin;
         let elapsed = since.elapsed().as_secs_f64();
         let rate = (done - before) as f64 / elapsed.max(1e-3);
         let left = (total - done) as f64 / rate.max(1e-9);
-        let (percent, unit) = (100.0 * *done as f64 / (*total).max(1) as f64, unit(*stage));
+        let percent = 100.0 * *done as f64 / (*total).max(1) as f64;
         let (elapsed, left) = (clock(elapsed as u64), clock(left as u64));
         let loss = loss.map(|loss| format!(", loss {loss:.4}")).unwrap_or_default();
-        format!("{stage:?}: {done}/{total} = {percent:.1}%, {rate:.1} {unit}/s, elapsed {elapsed}, ETA {left}{loss}")
+        let (stage, unit) = (words(*stage), unit(*stage));
+        format!("{stage}: {done}/{total} = {percent:.1}%, {rate:.1} {unit}/s, elapsed {elapsed}, ETA {left}{loss}")
     }
 
-    fn say(&mut self) {
+    fn say(&mut self, progress: &Progress) {
         self.said = Instant::now();
-        let line = serde_json::to_string(&self.progress).expect("progress is plain data");
+        let line = serde_json::to_string(progress).expect("progress is plain data");
         // Nobody may be listening any more, and that is no reason to stop training.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
 }
 
+/// What stands beside the bar.
+fn sentence(progress: &Progress) -> String {
+    let rate = progress.rows_per_second.map(|rate| format!("  {rate:.0} rows/s"));
+    let loss = progress.loss.map(|loss| format!("  loss {loss:.4}"));
+    format!("{}{}{}", words(progress.stage), rate.unwrap_or_default(), loss.unwrap_or_default())
+}
+
 /// To standard error. Nobody may be listening any more, and that is no reason to stop training.
-fn write_line(text: &str) {
+pub(crate) fn write_line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A stage, for a person.
+fn words(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Preparing => "preparing",
+        Stage::Training => "training",
+        Stage::Evaluating => "evaluating",
+        Stage::WritingTargets => "writing targets",
+        Stage::Saving => "saving",
+    }
 }
 
 /// What a stage counts.

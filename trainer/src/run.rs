@@ -11,7 +11,7 @@ use bam_crds::{ExitReason, Manifest, RunConfig, RunReport};
 use serde_json::json;
 use tch::Device;
 
-use crate::data::micro::MicroBatchLimit;
+use crate::checkpoint;
 use crate::data::targets::Targets;
 use crate::data::tsv::row_hash;
 use crate::device;
@@ -45,17 +45,14 @@ impl Machinery {
     /// Chooses the device and sets the threads; `threads` absent: all that the process may use.
     ///
     /// # Errors
-    /// If the device that was asked for in `BAM_DEVICE` cannot be used, or signals cannot be caught.
-    pub fn new(threads: Option<u32>) -> Result<Self, Failure> {
+    /// If the device that was asked for in `BAM_DEVICE` cannot be used.
+    pub fn new(threads: Option<u32>, reporter: Reporter, interrupt: Interrupt) -> Result<Self, Failure> {
         let wanted = std::env::var("BAM_DEVICE").unwrap_or_default();
         let chosen = wanted.parse().and_then(device::choose);
         let chosen = chosen.map_err(|error| Failure::new(ExitReason::BadConfig, error.to_string()))?;
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.map_or_else(available, |threads| threads as usize);
         device::set_threads(threads);
-        let interrupt = Interrupt::catch()
-            .map_err(|error| Failure::new(ExitReason::Internal, format!("cannot catch signals: {error}")))?;
-        let reporter = Reporter::detect();
         // On a machine without a GPU there is nothing to tell.
         if chosen.device.is_cuda() || Path::new("/dev/nvidiactl").exists() {
             reporter.note(&format!("device {chosen}"));
@@ -63,9 +60,9 @@ impl Machinery {
         Ok(Self { device: chosen.device, threads, reporter, interrupt })
     }
 
-    fn limit(&self, tokens: Option<u32>) -> MicroBatchLimit {
-        let default = if self.device.is_cuda() { MICRO_BATCH_TOKENS_OF_A_GPU } else { MICRO_BATCH_TOKENS };
-        MicroBatchLimit { rows: usize::MAX, tokens: tokens.unwrap_or(default) as usize }
+    /// Word pieces of a micro-batch.
+    fn limit(&self, tokens: Option<u32>) -> u32 {
+        tokens.unwrap_or(if self.device.is_cuda() { MICRO_BATCH_TOKENS_OF_A_GPU } else { MICRO_BATCH_TOKENS })
     }
 }
 
@@ -89,18 +86,20 @@ pub fn run(config: &RunConfig, attempt: &str, machinery: &Machinery) -> Result<R
     check(config)?;
     let store = Store::open(&config.execution.store)?;
     let folder = store.run(&config.science_hash);
+    machinery.reporter.run(&config.science_hash, checkpoint::newest(&folder.path(CHECKPOINTS)));
     if folder.whole()?.is_some() {
         folder.clean();
         return report_of(&folder);
     }
     machinery.reporter.stage(Stage::Preparing, 0, 0);
     let prepared = prepare(config, &store, machinery.threads)?;
-    machinery.interrupt.check()?;
     let work = Work { config, attempt, machinery, prepared: &prepared, folder: &folder };
     let trained = work.train()?;
-    // From here on everything is in the last checkpoint, whatever stops it.
-    let finished = work.finish(&trained, begin);
-    finished.map_err(|failure| failure.at(trained.steps))
+    // A signal that came after the last step was looked at: everything is in the last checkpoint.
+    if machinery.interrupt.is_set() {
+        return Err(trained.steps.stopped());
+    }
+    work.finish(&trained, begin)
 }
 
 /// What the attempt that finished a run reported.
@@ -124,7 +123,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn limit(&self) -> MicroBatchLimit {
+    fn limit(&self) -> u32 {
         self.machinery.limit(self.config.execution.micro_batch_tokens)
     }
 
@@ -133,7 +132,7 @@ impl Work<'_> {
             config: self.config,
             prepared: self.prepared,
             device: self.machinery.device,
-            limit: self.limit(),
+            limit: self.limit() as usize,
             checkpoints: self.folder.path(CHECKPOINTS),
             attempt: self.attempt,
             reporter: &self.machinery.reporter,
@@ -168,7 +167,7 @@ impl Work<'_> {
         let mut said = self.predict(model, Stage::Evaluating, rows);
         let mut results = Vec::new();
         for (head, task) in self.prepared.tasks.iter().enumerate() {
-            let result = score(task, &said(head, &task.dev)?);
+            let result = score(task, &said(head, &task.dev));
             if !result.metrics.values().all(|value| value.is_finite()) {
                 let message = format!("the dev loss of {} is not finite: try a lower learningRate", result.task);
                 return Err(Failure::new(ExitReason::Diverged, message));
@@ -188,7 +187,7 @@ impl Work<'_> {
             let name = &prepared.task.name;
             let tests = prepared.tests.iter().map(|(split, test)| (layout::predictions(name, split.name()), test));
             for (file, encoded) in [(layout::targets(name), &prepared.train)].into_iter().chain(tests) {
-                let targets = targets(prepared.task, encoded, said(head, encoded)?);
+                let targets = targets(prepared.task, encoded, said(head, encoded));
                 let artifact = self.folder.place(&file, &targets.to_bytes())?;
                 files.insert(file, artifact);
             }
@@ -202,10 +201,9 @@ impl Work<'_> {
         model: &'a Model,
         stage: Stage,
         total: usize,
-    ) -> impl FnMut(usize, &Encoded) -> Result<Vec<f32>, Failure> + 'a {
+    ) -> impl FnMut(usize, &Encoded) -> Vec<f32> + 'a {
         let machinery = self.machinery;
-        let predictor =
-            Predictor { model, device: machinery.device, limit: self.limit(), interrupt: &machinery.interrupt };
+        let predictor = Predictor { model, device: machinery.device, limit: self.limit() as usize };
         machinery.reporter.stage(stage, 0, total as u64);
         let mut done = 0;
         move |head, encoded| {
@@ -251,7 +249,7 @@ impl Work<'_> {
                 device: if self.machinery.device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
                 threads: self.machinery.threads as u32,
                 instruction_set: device::instruction_set(),
-                micro_batch_tokens: self.limit().tokens as u32,
+                micro_batch_tokens: self.limit(),
                 trainer: env!("CARGO_PKG_VERSION").to_owned(),
             },
             attempt: self.attempt.to_owned(),

@@ -11,7 +11,7 @@ use tch::{Device, Tensor};
 
 use crate::checkpoint::{self, CheckpointError};
 use crate::data::batches::Example;
-use crate::data::micro::{MicroBatchLimit, cut};
+use crate::data::micro::cut;
 use crate::distill::{Teacher, classification_losses, lambda, regression_losses, weighted_sum};
 use crate::evaluate::gold;
 use crate::failure::{Failure, Steps};
@@ -39,15 +39,15 @@ pub struct Trainer<'a> {
     pub prepared: &'a Prepared,
     /// Where tensors live.
     pub device: Device,
-    /// Size of micro-batches.
-    pub limit: MicroBatchLimit,
+    /// Word pieces of a micro-batch.
+    pub limit: usize,
     /// Folder with the checkpoints of all attempts.
     pub checkpoints: PathBuf,
     /// Name of this attempt: its folder in there.
     pub attempt: &'a str,
     /// Hears of progress.
     pub reporter: &'a Reporter,
-    /// Looked at between steps.
+    /// Looked at between micro-batches.
     pub interrupt: &'a Interrupt,
 }
 
@@ -64,7 +64,7 @@ struct State {
     model: Model,
     optimizer: AdamWeightDecay,
     step: u64,
-    saved: u64,
+    steps: Steps,
 }
 
 impl Trainer<'_> {
@@ -74,11 +74,11 @@ impl Trainer<'_> {
     /// `Checkpointed` after a signal, `Diverged` if a gradient is not finite, `StoreUnavailable`, or bad weights.
     pub fn train(&self) -> Result<Trained, Failure> {
         let mut state = self.resume()?;
-        let resumed_from = state.step;
-        let trained = self.train_from(&mut state);
-        let steps = Steps { total: self.total(), saved: state.saved, resumed_from };
-        trained.map_err(|failure| failure.at(steps))?;
-        Ok(Trained { model: state.model, steps })
+        self.reporter.steps(state.steps);
+        let heeding = self.interrupt.heed();
+        self.train_from(&mut state)?;
+        drop(heeding);
+        Ok(Trained { model: state.model, steps: state.steps })
     }
 
     fn train_from(&self, state: &mut State) -> Result<(), Failure> {
@@ -86,11 +86,10 @@ impl Trainer<'_> {
         let mut cadence = Cadence::new(self.config.execution.save_checkpoints_steps);
         self.reporter.stage(Stage::Training, state.step, self.total());
         while state.step < self.total() {
-            if self.interrupt.is_set() {
+            let Some(loss) = self.step(state, rates.at(state.step))? else {
                 self.save(state)?;
-                return Err(self.stopped(state.step));
-            }
-            let loss = self.step(state, rates.at(state.step))?;
+                return Err(state.steps.stopped());
+            };
             state.step += 1;
             let rows = self.config.science.hyperparameters.train_batch_size;
             self.reporter.advance(state.step, rows.into(), Some(loss));
@@ -110,15 +109,6 @@ impl Trainer<'_> {
         LearningRates::new(self.total(), options.warmup_proportion, options.learning_rate)
     }
 
-    fn stopped(&self, step: u64) -> Failure {
-        let total = self.total();
-        let message = match step {
-            0 => "stopped by a signal before the first step; start again".to_owned(),
-            _ => format!("stopped by a signal after step {step} of {total}, which is saved; start again to go on"),
-        };
-        Failure::new(ExitReason::Checkpointed, message)
-    }
-
     /// The state of the newest checkpoint that was trained on the same targets, or a fresh one.
     fn resume(&self) -> Result<State, Failure> {
         let mut state = self.fresh()?;
@@ -129,7 +119,7 @@ impl Trainer<'_> {
         if let Some(found) = search.found {
             found.restore(&mut state.model, &mut state.optimizer)?;
             state.step = found.step;
-            state.saved = found.step;
+            state.steps = Steps { saved: found.step, resumed_from: found.step, ..state.steps };
         }
         Ok(state)
     }
@@ -150,7 +140,7 @@ impl Trainer<'_> {
             clip_norm: CLIP_NORM,
         };
         let optimizer = AdamWeightDecay::new(model.parameters(), settings);
-        Ok(State { model, optimizer, step: 0, saved: 0 })
+        Ok(State { model, optimizer, step: 0, steps: Steps { total: self.total(), ..Steps::default() } })
     }
 
     /// What a checkpoint must have been trained on to be of use.
@@ -160,11 +150,12 @@ impl Trainer<'_> {
 
     fn save(&self, state: &mut State) -> Result<(), Failure> {
         let folder = self.checkpoints.join(self.attempt);
-        if state.saved == state.step {
+        if state.steps.saved == state.step {
             return Ok(());
         }
         checkpoint::save(&folder, state.step, &state.model, &state.optimizer, &self.basis())?;
-        state.saved = state.step;
+        state.steps.saved = state.step;
+        self.reporter.steps(state.steps);
         let pruned = checkpoint::prune(&folder, KEEP).and_then(|()| checkpoint::prune_others(&folder, state.step));
         // The new one is safe, and old ones are no reason to stop.
         if let Err(error) = pruned {
@@ -173,8 +164,9 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// One optimizer step. Returns the weighted sum of the losses of its rows.
-    fn step(&self, state: &mut State, learning_rate: f64) -> Result<f64, Failure> {
+    /// One optimizer step. Returns the weighted sum of the losses of its rows, or nothing if the process was asked to
+    /// end: a step of a large batch takes longer than anybody waits, and one that is given up changes nothing.
+    fn step(&self, state: &mut State, learning_rate: f64) -> Result<Option<f64>, Failure> {
         let examples: Vec<Example> = self.prepared.schedule.step(state.step as usize).collect();
         let step = Step {
             tasks: &self.prepared.tasks,
@@ -186,12 +178,15 @@ impl Trainer<'_> {
         let mut gradients = Gradients::new(state.model.parameters().len());
         let mut loss = 0.0;
         for rows in cut(&step.lengths(), self.limit) {
+            if self.interrupt.is_set() {
+                return Ok(None);
+            }
             let part = step.loss(&state.model, &rows);
             gradients.add(&part, state.model.parameters());
             loss += part.double_value(&[]);
         }
         match state.optimizer.step(state.model.parameters_mut(), gradients, learning_rate) {
-            Outcome::Stepped { .. } => Ok(loss),
+            Outcome::Stepped { .. } => Ok(Some(loss)),
             Outcome::NonFinite => Err(self.diverged(state.step, loss, &examples)),
         }
     }

@@ -360,7 +360,7 @@ fn real_rows_have_the_lengths_that_were_measured_with_another_tokenizer() {
         if is_other_excerpt(name, rows.len(), count) {
             continue;
         }
-        let mut lengths: Vec<usize> = featurise(&tokenizer, &rows, 512, 2, None).iter().map(|f| f.ids.len()).collect();
+        let mut lengths: Vec<usize> = featurise(&tokenizer, &rows, 512, 2).iter().map(|f| f.ids.len()).collect();
         let cut: usize = lengths.iter().map(|length| length.min(&128)).sum();
         let cut = cut as f64 / lengths.len() as f64;
         lengths.sort_unstable();

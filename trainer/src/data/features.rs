@@ -4,7 +4,6 @@
 use super::tokenize::{Scratch, Tokenizer};
 use super::tsv::Row;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows that a thread takes at a time.
 const CHUNK: usize = 1024;
@@ -26,18 +25,10 @@ impl Features {
     }
 }
 
-/// Turns rows into features, in their order, on `threads` threads. `progress` hears from any of
-/// them how many rows are done so far.
-pub fn featurise(
-    tokenizer: &Tokenizer,
-    rows: &[Row],
-    max_seq_length: usize,
-    threads: usize,
-    progress: Option<&(dyn Fn(usize) + Sync)>,
-) -> Vec<Features> {
+/// Turns rows into features, in their order, on `threads` threads.
+pub fn featurise(tokenizer: &Tokenizer, rows: &[Row], max_seq_length: usize, threads: usize) -> Vec<Features> {
     let mut out = vec![Features::default(); rows.len()];
     let work = Mutex::new(rows.chunks(CHUNK).zip(out.chunks_mut(CHUNK)));
-    let done = AtomicUsize::new(0);
     let run = || {
         let mut maker = Maker::new(tokenizer, max_seq_length);
         loop {
@@ -46,10 +37,6 @@ pub fn featurise(
             let Some((rows, out)) = next else { break };
             for (row, out) in rows.iter().zip(out) {
                 *out = maker.features(&row.text_a, row.text_b.as_deref());
-            }
-            let done = done.fetch_add(rows.len(), Ordering::Relaxed) + rows.len();
-            if let Some(progress) = progress {
-                progress(done);
             }
         }
     };

@@ -2,23 +2,15 @@
 //! the step is decided before and never changed here: their gradients are summed, so the cut
 //! changes nothing but rounding.
 
-/// How large a micro-batch may be. Zeros count as 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MicroBatchLimit {
-    /// Most rows.
-    pub rows: usize,
-    /// Most pieces after padding: rows times the longest of them.
-    pub tokens: usize,
-}
-
 /// Groups the rows of a step by length. `lengths[i]` is the number of pieces of row `i` of the
 /// step, `None` for padding, which contributes nothing and is left out. Returns positions in
 /// `lengths`, each real row once.
 ///
 /// Rows go from the longest to the shortest, equal ones in their order, and a micro-batch takes
-/// the next row as long as both limits hold. So the first one is the widest: what does not fit the
-/// memory shows at once. A row longer than the limit of tokens goes alone.
-pub fn cut(lengths: &[Option<usize>], limit: MicroBatchLimit) -> Vec<Vec<usize>> {
+/// the next row as long as it has at most `limit` pieces after padding: rows times the longest of
+/// them. So the first one is the widest: what does not fit the memory shows at once. A row longer
+/// than the limit goes alone.
+pub fn cut(lengths: &[Option<usize>], limit: usize) -> Vec<Vec<usize>> {
     let mut rows: Vec<(usize, usize)> =
         lengths.iter().enumerate().filter_map(|(i, length)| length.map(|length| (i, length))).collect();
     rows.sort_by_key(|(_, length)| std::cmp::Reverse(*length));
@@ -26,8 +18,7 @@ pub fn cut(lengths: &[Option<usize>], limit: MicroBatchLimit) -> Vec<Vec<usize>>
     let mut batches = Vec::new();
     let mut rest = rows.as_slice();
     while let Some((_, longest)) = rest.first() {
-        let by_tokens = limit.tokens / (*longest).max(1);
-        let take = by_tokens.min(limit.rows).max(1).min(rest.len());
+        let take = (limit / (*longest).max(1)).clamp(1, rest.len());
         let (batch, after) = rest.split_at(take);
         batches.push(batch.iter().map(|(i, _)| *i).collect());
         rest = after;
@@ -41,35 +32,33 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_step_is_cut_as_its_limits_say() {
+    fn a_step_is_cut_as_its_limit_says() {
         let lengths: Vec<Option<usize>> = vec![Some(10), None, Some(40), Some(10), Some(20), Some(40), None];
-        let cases: [(usize, usize, &[&[usize]]); 6] = [
-            (32, 4096, &[&[2, 5, 4, 0, 3]]),
-            (2, 4096, &[&[2, 5], &[4, 0], &[3]]),
-            (32, 80, &[&[2, 5], &[4, 0, 3]]),
-            (32, 40, &[&[2], &[5], &[4, 0], &[3]]),
-            (32, 1, &[&[2], &[5], &[4], &[0], &[3]]),
-            (0, 0, &[&[2], &[5], &[4], &[0], &[3]]),
+        let cases: [(usize, &[&[usize]]); 5] = [
+            (4096, &[&[2, 5, 4, 0, 3]]),
+            (80, &[&[2, 5], &[4, 0, 3]]),
+            (40, &[&[2], &[5], &[4, 0], &[3]]),
+            (1, &[&[2], &[5], &[4], &[0], &[3]]),
+            (0, &[&[2], &[5], &[4], &[0], &[3]]),
         ];
-        for (rows, tokens, batches) in cases {
-            assert_eq!(cut(&lengths, MicroBatchLimit { rows, tokens }), batches, "{rows} rows, {tokens} tokens");
+        for (limit, batches) in cases {
+            assert_eq!(cut(&lengths, limit), batches, "{limit} pieces");
         }
     }
 
     #[test]
     fn a_step_of_padding_alone_has_no_micro_batch() {
-        assert!(cut(&[None, None], MicroBatchLimit { rows: 8, tokens: 8 }).is_empty());
-        assert!(cut(&[], MicroBatchLimit { rows: 8, tokens: 8 }).is_empty());
+        assert!(cut(&[None, None], 8).is_empty());
+        assert!(cut(&[], 8).is_empty());
     }
 
     proptest! {
         #[test]
-        fn every_real_row_stands_once_and_both_limits_hold(
+        fn every_real_row_stands_once_and_the_limit_holds(
             lengths in prop::collection::vec(prop::option::of(2usize..129), 0..200),
-            rows in 1usize..64,
-            tokens in 1usize..5000,
+            limit in 1usize..5000,
         ) {
-            let batches = cut(&lengths, MicroBatchLimit { rows, tokens });
+            let batches = cut(&lengths, limit);
             let mut seen: Vec<usize> = batches.concat();
             let in_order: Vec<usize> = seen.iter().map(|i| lengths[*i].unwrap()).collect();
             prop_assert!(in_order.is_sorted_by(|a, b| a >= b));
@@ -78,13 +67,12 @@ mod tests {
             prop_assert_eq!(seen, real);
             for batch in &batches {
                 let longest = batch.iter().filter_map(|i| lengths[*i]).max().unwrap();
-                prop_assert!(batch.len() <= rows);
-                prop_assert!(batch.len() == 1 || batch.len() * longest <= tokens);
+                prop_assert!(batch.len() == 1 || batch.len() * longest <= limit);
             }
             // Greedy: no micro-batch could have taken the next one's first row.
             for pair in batches.windows(2) {
                 let longest = lengths[pair[0][0]].unwrap();
-                prop_assert!(pair[0].len() == rows || (pair[0].len() + 1) * longest > tokens);
+                prop_assert!((pair[0].len() + 1) * longest > limit);
             }
         }
     }

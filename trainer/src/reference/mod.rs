@@ -18,6 +18,7 @@ use outputs::ModelFolder;
 
 use crate::failure::{Failure, Problems};
 use crate::inputs;
+use crate::interrupt::Interrupt;
 use crate::report::Reporter;
 use crate::run::{Machinery, run as run_one};
 use crate::store::Store;
@@ -27,7 +28,13 @@ use crate::task::{self, Task};
 ///
 /// # Errors
 /// Everything that keeps a trial from being done.
-pub fn run(model_name: &str, bam_dir: &Path, hparams: &str) -> Result<RunReport, Failure> {
+pub fn run(
+    model_name: &str,
+    bam_dir: &Path,
+    hparams: &str,
+    reporter: Reporter,
+    interrupt: Interrupt,
+) -> Result<RunReport, Failure> {
     let options = options::parse(hparams)?;
     check_name(model_name)?;
     for warning in &options.warnings {
@@ -35,12 +42,11 @@ pub fn run(model_name: &str, bam_dir: &Path, hparams: &str) -> Result<RunReport,
     }
     let store = Store::open(bam_dir)?;
     let teachers = teachers(&store, &options)?;
-    let mut machinery = Machinery::new(None)?;
-    machinery.reporter = Reporter::for_a_person();
+    let machinery = Machinery::new(None, reporter, interrupt)?;
     let execution = execution(bam_dir, &options);
     let inputs = inputs_config(&options, execution.clone());
-    let found = inputs::check(&inputs, &machinery.reporter, &machinery.interrupt)
-        .map_err(|failure| with_hint(failure, &options.task_names))?;
+    let found =
+        inputs::check(&inputs, &machinery.reporter).map_err(|failure| with_hint(failure, &options.task_names))?;
 
     let folder = ModelFolder::create(&store, model_name)?;
     let mut reports = Vec::new();

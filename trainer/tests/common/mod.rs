@@ -92,8 +92,8 @@ impl Fixture {
         }
     }
 
-    /// Runs `bam-trainer inputs`.
-    pub fn inputs(&self, tasks: &[&str]) -> RunReport {
+    /// The command that checks the inputs.
+    pub fn inputs_command(&self, tasks: &[&str]) -> (Command, PathBuf) {
         let config = InputsConfig {
             tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
             max_seq_length: 32,
@@ -104,10 +104,13 @@ impl Fixture {
         fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
         let mut command = self.trainer();
         command.arg("inputs").arg("--config").arg(&path).arg("--report").arg(&report);
-        let output = command.output().unwrap();
-        let report: RunReport = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
-        assert_eq!(output.status.code(), Some(report.reason.code()), "{}", text(&output));
-        report
+        (command, report)
+    }
+
+    /// Runs `bam-trainer inputs`.
+    pub fn inputs(&self, tasks: &[&str]) -> RunReport {
+        let (mut command, report) = self.inputs_command(tasks);
+        ended(&mut command, &report)
     }
 
     /// A run of these tasks. `options` are hyperparameters in JSON.
@@ -145,10 +148,7 @@ impl Fixture {
     /// Trains a run to whatever end.
     pub fn train(&self, config: &RunConfig, attempt: &str) -> RunReport {
         let (mut command, report) = self.train_command(config, attempt);
-        let output = command.output().unwrap();
-        let report: RunReport = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
-        assert_eq!(output.status.code(), Some(report.reason.code()), "{}", text(&output));
-        report
+        ended(&mut command, &report)
     }
 
     pub fn run_folder(&self, config: &RunConfig) -> PathBuf {
@@ -163,6 +163,14 @@ impl Fixture {
         let names = manifest.files.keys().filter(|name| *name != "report.json");
         names.map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect()
     }
+}
+
+/// Runs a command to its end, and returns its report.
+fn ended(command: &mut Command, report: &Path) -> RunReport {
+    let output = command.output().unwrap();
+    let report: RunReport = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert_eq!(output.status.code(), Some(report.reason.code()), "{}", text(&output));
+    report
 }
 
 fn line(task: &str, row: usize, labelled: bool) -> String {

@@ -1,0 +1,105 @@
+//! What a pod needs of the trainer besides a good run: its report and its progress, come what may.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+
+use bam_crds::report::Stage;
+use bam_crds::{ExitReason, Progress, RunReport};
+use common::Fixture;
+
+const SHORT: &str = r#"{"maxSeqLength": 32, "trainBatchSize": 8, "numTrainEpochs": "1", "learningRate": "1e-3"}"#;
+
+/// The address that a trainer says it serves at.
+fn address(child: &mut Child) -> String {
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        if let Some(rest) = line.unwrap().strip_prefix("progress and metrics: http://") {
+            return rest.split('/').next().unwrap().to_owned();
+        }
+    }
+    panic!("it never said where it serves")
+}
+
+fn get(address: &str, target: &str) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    write!(client, "GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut said = String::new();
+    client.read_to_string(&mut said).unwrap();
+    said.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn whoever_asks_hears_how_the_training_is_getting_on() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte", "mrpc"], &SHORT.replace("\"1\"", "\"2000\""), &[]);
+    let (mut command, _) = fixture.train_command(&config, "first");
+    command.args(["--serve", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let address = address(&mut child);
+    let progress = || serde_json::from_str::<Progress>(&get(&address, "/progress")).unwrap();
+    let training = loop {
+        let said = progress();
+        if said.stage == Stage::Training && said.done > 0 {
+            break said;
+        }
+        assert_eq!((said.stage, said.loss), (if said.total == 0 { Stage::Preparing } else { Stage::Training }, None));
+    };
+    assert!(training.loss.is_some() && training.total > training.done, "{training:?}");
+    let metrics = get(&address, "/metrics");
+    assert!(metrics.contains(&format!("\nbam_trainer_steps {}\n", training.total)), "{metrics}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_port_that_is_taken_is_a_warning_and_no_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let fixture = Fixture::new();
+    let (mut command, _) = fixture.inputs_command(&["rte"]);
+    let output = command.args(["--serve", &address]).output().unwrap();
+    assert!(output.status.success(), "{}", common::text(&output));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with(&format!("warning: nothing is served at {address}: ")), "{said}");
+}
+
+#[test]
+fn every_ending_is_reported_even_that_of_arguments_that_make_no_sense() {
+    let fixture = Fixture::new();
+    let report = fixture.path("report.json");
+    let broken = fixture.path("broken.json");
+    fs::write(&broken, "{").unwrap();
+    let broken = broken.display().to_string();
+    let table = [
+        ("an option of a later version", vec!["train", "--gpus", "8"], "--gpus"),
+        ("an option without its value", vec!["inputs", "--config"], "--config"),
+        ("a configuration that is not there", vec!["inputs", "--config", "/nowhere"], "/nowhere: cannot be read"),
+        ("half a configuration", vec!["train", "--attempt", "first", "--config", &broken], "broken.json"),
+    ];
+    for (sentence, arguments, part) in table {
+        let _ = fs::remove_file(&report);
+        let mut command = fixture.trainer();
+        command.arg(arguments[0]).arg("--report").arg(&report).args(&arguments[1..]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{sentence}: {}", common::text(&output));
+        let report: RunReport = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+        assert_eq!(report.reason, ExitReason::BadConfig, "{sentence}");
+        assert!(report.message.contains(part), "{sentence}: {}", report.message);
+    }
+}
+
+#[test]
+fn a_run_that_is_done_is_done_also_if_nobody_can_be_told() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte"], SHORT, &[]);
+    let (mut command, report) = fixture.train_command(&config, "first");
+    // A folder stands where the report should go.
+    fs::create_dir(&report).unwrap();
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", common::text(&output));
+    assert!(common::text(&output).contains("warning: no report: "), "{}", common::text(&output));
+    assert!(fixture.run_folder(&config).join("manifest.json").exists());
+}
