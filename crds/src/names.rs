@@ -6,8 +6,26 @@ use crate::identity::Digest;
 
 /// Label of everything that belongs to a run.
 pub const RUN_LABEL: &str = "bam.dev/run";
-/// Label of everything that belongs to an experiment.
-pub const EXPERIMENT_LABEL: &str = "bam.dev/experiment";
+/// Label of an attempt's Job and pod: its number.
+pub const ATTEMPT_LABEL: &str = "bam.dev/attempt";
+/// Label of runs, Jobs and pods: what the run is for.
+pub const ROLE_LABEL: &str = "bam.dev/role";
+/// Annotation of a run: the experiment that made it.
+pub const MADE_BY_ANNOTATION: &str = "bam.dev/made-by";
+/// Annotation of a run: its tasks, for `kubectl get`.
+pub const TASKS_ANNOTATION: &str = "bam.dev/tasks";
+/// Annotation of a pod: what its trainer is told.
+pub const CONFIG_ANNOTATION: &str = "bam.dev/config";
+/// Annotations of a run that begin like this ask for it to be tried again: who asks, and up to which attempt those so far
+/// no longer count (`reopen.bam.dev/alice: "3"`).
+pub const REOPEN_PREFIX: &str = "reopen.bam.dev/";
+/// The operator as a field manager, and as a source of events.
+pub const OPERATOR: &str = "bam-operator";
+
+/// The field manager under which an experiment owns runs.
+pub fn owner(experiment_uid: &str) -> String {
+    format!("bam-owner-{experiment_uid}")
+}
 
 /// Name of the run that trains this science into this store: `run-` and 16 digits.
 ///

@@ -133,6 +133,9 @@ pub trait Platform {
         1
     }
 
+    /// So many subjects wait for a pass.
+    fn queued(&self, _: usize) {}
+
     /// A pass over a subject is over.
     ///
     /// # Errors
@@ -165,6 +168,7 @@ pub async fn drive<P: Platform>(platform: &P) -> Result<(), P::Error> {
         {
             passes.push(timed(platform, subject));
         }
+        platform.queued(queue.due(platform.now()));
         let revisit = if passes.len() < platform.concurrency() { queue.next() } else { None };
         tokio::select! {
             biased;

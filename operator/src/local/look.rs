@@ -112,6 +112,7 @@ impl Look {
             reopened: self.ledger.reopened(name)?,
             generation: None,
             obstacle: None,
+            refused: None,
         };
         Ok(Some((record.spec, seen)))
     }
@@ -180,5 +181,6 @@ fn ending(folder: &AttemptFolder, ended: &Ended) -> Ending {
         let last = live_progress(folder)?;
         (ended.code.is_none() && last.stage == bam_crds::report::Stage::Training).then_some(last.done)
     });
-    Ending { at: ended.at, code: ended.code, disruption, report, steps: steps.unwrap_or_default() }
+    let steps = steps.unwrap_or_default();
+    Ending { at: ended.at, code: ended.code, disruption, report, steps, note: String::new() }
 }

@@ -19,12 +19,10 @@ use std::time::{Duration, Instant};
 
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::RunPhase;
-use bam_crds::{
-    BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus, InputsConfig, Progress, RunConfig, names,
-};
+use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus, Progress, names};
 use k8s_openapi::jiff::Timestamp;
-use serde::Serialize;
 
+use crate::attempt;
 use crate::plan::{Action, Reopened, Start};
 use crate::platform::{Change, Kind, Observed, Outcome, Platform, Status, Subject};
 use child::{Child, Exit};
@@ -240,20 +238,7 @@ impl<'a> Local<'a> {
 
 /// Writes what a trainer is told: the run's spec, with the folder of the store and the rung of the ladder put in.
 pub fn write_config(path: &Path, spec: &BamRunSpec, store: &Path, rung: Option<u32>) -> Result<(), Error> {
-    #[derive(Serialize)]
-    #[serde(untagged)]
-    enum Config {
-        Training(Box<RunConfig>),
-        Inputs(InputsConfig),
-    }
-    let mut spec = spec.clone();
-    let executions = spec.config.iter_mut().map(|config| &mut config.execution);
-    for execution in executions.chain(spec.inputs.iter_mut().map(|inputs| &mut inputs.execution)) {
-        execution.store = text(store);
-        execution.micro_batch_tokens = rung.or(execution.micro_batch_tokens);
-    }
-    let config = spec.config.map(|config| Config::Training(Box::new(config))).or(spec.inputs.map(Config::Inputs));
-    files::write(path, &config)
+    files::write(path, &attempt::config(spec, &text(store), rung))
 }
 
 fn text(path: &Path) -> String {

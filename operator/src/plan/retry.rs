@@ -29,6 +29,8 @@ pub struct Ending {
     pub report: Option<RunReport>,
     /// Optimizer steps that were safe at its end; if it had no last word, those that it spoke of last.
     pub steps: u64,
+    /// What else is known, where it had no last word: who stopped it, or the end of its log.
+    pub note: String,
 }
 
 /// What can happen to an attempt from outside.
@@ -59,6 +61,11 @@ const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
 impl Ending {
+    /// It is over, and nobody saw how.
+    pub fn unseen(at: Timestamp) -> Self {
+        Self { at, code: None, disruption: None, report: None, steps: 0, note: String::new() }
+    }
+
     /// How it ended in the words of the contract; none if that says nothing about it.
     pub fn reason(&self) -> Option<ExitReason> {
         match (self.disruption, self.code) {
@@ -93,7 +100,8 @@ impl Ending {
 
     /// What a status remembers of it.
     pub fn record(&self, number: u32, started_at: Timestamp) -> AttemptRecord {
-        let said = self.report.as_ref().map(|report| report.message.clone()).unwrap_or_default();
+        let said = self.report.as_ref().map(|report| report.message.clone()).filter(|said| !said.is_empty());
+        let said = said.unwrap_or_else(|| self.note.clone());
         AttemptRecord {
             number,
             reason: self.reason(),

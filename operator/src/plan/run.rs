@@ -28,6 +28,8 @@ pub struct Observed {
     pub generation: Option<i64>,
     /// What keeps another attempt from being begun, for now.
     pub obstacle: Option<Why>,
+    /// Why the last try to begin one was refused. It is tried again all the same.
+    pub refused: Option<Why>,
 }
 
 /// One attempt.
@@ -308,6 +310,7 @@ impl<'a> Case<'a> {
             return Verdict::Waits(obstacle.clone(), None);
         }
         let why = match ended {
+            _ if let Some(refused) = &self.observed.refused => refused.clone(),
             _ if self.observed.reopened.voids(status.attempts) => {
                 Why::AskedAgain { by: self.observed.reopened.by.iter().cloned().collect() }
             }

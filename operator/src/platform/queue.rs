@@ -52,6 +52,11 @@ impl Queue {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// How many are due and were not taken.
+    pub(super) fn due(&self, now: Timestamp) -> usize {
+        self.due.iter().take_while(|(at, _)| *at <= now).count()
+    }
+
     fn put(&mut self, subject: Subject, at: Timestamp) {
         if let Some(before) = self.at.get(&subject) {
             if *before <= at {

@@ -262,6 +262,7 @@ impl State {
                     reopened: run.reopened.clone(),
                     generation: None,
                     obstacle: None,
+                    refused: None,
                 };
                 Some(Observed::Run(Box::new(run.spec.clone()), Box::new(seen)))
             }

@@ -1,0 +1,31 @@
+//! What the trainer of one attempt is told: the same on every platform.
+
+use bam_crds::{BamRunSpec, InputsConfig, RunConfig};
+use serde::Serialize;
+
+/// The content of the file that `--config` names.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Config {
+    /// Of `bam-trainer train`.
+    Training(Box<RunConfig>),
+    /// Of `bam-trainer inputs`.
+    Inputs(InputsConfig),
+}
+
+/// The run's spec with the folder in which an attempt sees the store, and the rung of the out-of-memory ladder. None: the
+/// spec is of a shape that the schema refuses.
+pub fn config(spec: &BamRunSpec, store: &str, micro_batch_tokens: Option<u32>) -> Option<Config> {
+    let mut config = match (&spec.config, &spec.inputs) {
+        (Some(config), _) => Config::Training(Box::new(config.clone())),
+        (None, Some(inputs)) => Config::Inputs(inputs.clone()),
+        (None, None) => return None,
+    };
+    let execution = match &mut config {
+        Config::Training(config) => &mut config.execution,
+        Config::Inputs(inputs) => &mut inputs.execution,
+    };
+    execution.store = store.to_owned();
+    execution.micro_batch_tokens = micro_batch_tokens.or(execution.micro_batch_tokens);
+    Some(config)
+}

@@ -1,0 +1,206 @@
+//! Every call to the API server that changes something: each with a time limit, each counted.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bam_crds::{BamExperiment, BamRun, BamRunSpec, names};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::error::Error;
+use super::metrics::Metrics;
+use crate::plan::Reopened;
+
+/// No call takes longer, retries included.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The API server, as far as the operator changes something there.
+#[derive(Clone)]
+pub struct Server {
+    client: Client,
+    metrics: Arc<Metrics>,
+}
+
+/// An object of ours: where it is, and which of that name.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its identity: another object of that name is not touched.
+    pub uid: &'a str,
+}
+
+impl Server {
+    /// Reaches it through this client.
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics }
+    }
+
+    /// Makes a run whose owner is `maker`.
+    ///
+    /// # Errors
+    /// 409 if there is one of that name, perhaps on its way out.
+    pub async fn create_run(&self, maker: Object<'_>, name: &str, spec: &BamRunSpec) -> Result<(), Error> {
+        let config = spec.config.as_ref().map(|config| &config.science.tasks);
+        let trained = config.into_iter().flatten().map(|task| task.name.as_str());
+        let checked = spec.inputs.iter().flat_map(|inputs| &inputs.tasks).map(String::as_str);
+        let tasks: Vec<_> = trained.chain(checked).collect();
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(maker.namespace.to_owned()),
+            labels: Some([(names::ROLE_LABEL.to_owned(), spec.role.noun().to_owned())].into()),
+            annotations: Some(
+                [
+                    (names::TASKS_ANNOTATION.to_owned(), tasks.join(",")),
+                    (names::MADE_BY_ANNOTATION.to_owned(), maker.name.to_owned()),
+                ]
+                .into(),
+            ),
+            owner_references: Some(vec![owner(maker)]),
+            ..ObjectMeta::default()
+        };
+        let run = BamRun { metadata, spec: spec.clone(), status: None };
+        let api: Api<BamRun> = Api::namespaced(self.client.clone(), maker.namespace);
+        let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
+        self.call("create", "bamruns", &format!("make run {name}"), api.create(&parameters, &run)).await.map(drop)
+    }
+
+    /// Makes `experiment` an owner of a run, and changes nothing else of it.
+    ///
+    /// # Errors
+    /// 404 or 409 if this run is gone.
+    pub async fn join_run(&self, experiment: Object<'_>, run: Object<'_>) -> Result<(), Error> {
+        let entry = json!({
+            "apiVersion": BamRun::api_version(&()),
+            "kind": BamRun::kind(&()),
+            // With the identity: applying to a run that is gone must not make a new one.
+            "metadata": { "name": run.name, "uid": run.uid, "ownerReferences": [owner(experiment)] },
+        });
+        let parameters = PatchParams::apply(&names::owner(experiment.uid));
+        self.patch::<BamRun>("bamruns", run, &parameters, Patch::Apply(entry)).await
+    }
+
+    /// Asks for a run that is over to be tried again.
+    ///
+    /// # Errors
+    /// 404 or 409 if this run is gone.
+    pub async fn reopen_run(&self, run: Object<'_>, reopened: &Reopened) -> Result<(), Error> {
+        let requests =
+            reopened.by.iter().map(|by| (format!("{}{by}", names::REOPEN_PREFIX), reopened.after.to_string()));
+        let annotations: serde_json::Map<_, _> = requests.map(|(name, after)| (name, after.into())).collect();
+        let change = json!({ "metadata": { "uid": run.uid, "annotations": annotations } });
+        let parameters = PatchParams { field_manager: Some(names::OPERATOR.to_owned()), ..PatchParams::default() };
+        self.patch::<BamRun>("bamruns", run, &parameters, Patch::Merge(change)).await
+    }
+
+    /// Makes an attempt's Job.
+    ///
+    /// # Errors
+    /// 409 if there is one of that name.
+    pub async fn create_job(&self, namespace: &str, job: &Job) -> Result<(), Error> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
+        let what = format!("make Job {}", job.metadata.name.as_deref().unwrap_or_default());
+        self.call("create", "jobs", &what, api.create(&parameters, job)).await.map(drop)
+    }
+
+    /// Removes an attempt's Job and its pods.
+    ///
+    /// # Errors
+    /// 404 or 409 if this Job is gone.
+    pub async fn delete_job(&self, job: Object<'_>) -> Result<(), Error> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), job.namespace);
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions { uid: Some(job.uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        let what = format!("remove Job {}", job.name);
+        self.call("delete", "jobs", &what, api.delete(job.name, &parameters)).await.map(drop)
+    }
+
+    /// Writes an experiment's status.
+    ///
+    /// # Errors
+    /// 404 or 409 if this experiment is gone.
+    pub async fn write_experiment_status(&self, of: Object<'_>, status: &impl Serialize) -> Result<(), Error> {
+        self.write_status::<BamExperiment>("bamexperiments/status", of, status).await
+    }
+
+    /// Writes a run's status.
+    ///
+    /// # Errors
+    /// 404 or 409 if this run is gone.
+    pub async fn write_run_status(&self, of: Object<'_>, status: &impl Serialize) -> Result<(), Error> {
+        self.write_status::<BamRun>("bamruns/status", of, status).await
+    }
+
+    async fn write_status<K>(&self, kind: &'static str, of: Object<'_>, status: &impl Serialize) -> Result<(), Error>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": { "name": of.name, "uid": of.uid },
+            "status": status,
+        });
+        let api: Api<K> = Api::namespaced(self.client.clone(), of.namespace);
+        let parameters = PatchParams::apply(names::OPERATOR).force();
+        let patch = Patch::Apply(patch);
+        let what = format!("write the status of {} {}", K::kind(&()), of.name);
+        self.call("patch", kind, &what, api.patch_status(of.name, &parameters, &patch)).await.map(drop)
+    }
+
+    async fn patch<K>(
+        &self,
+        kind: &'static str,
+        of: Object<'_>,
+        parameters: &PatchParams,
+        patch: Patch<serde_json::Value>,
+    ) -> Result<(), Error>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), of.namespace);
+        let what = format!("change {} {}", K::kind(&()), of.name);
+        self.call("patch", kind, &what, api.patch(of.name, parameters, &patch)).await.map(drop)
+    }
+
+    /// One call, with its time limit. Retries of the client count into it.
+    async fn call<T>(
+        &self,
+        verb: &'static str,
+        kind: &'static str,
+        what: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        let began = Instant::now();
+        let result = match tokio::time::timeout(PATIENCE, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(Error::Api { what: what.to_owned(), source: Box::new(source) }),
+            Err(_) => Err(Error::Timeout { what: what.to_owned(), after: PATIENCE }),
+        };
+        self.metrics.api_call(verb, kind, result.as_ref().map_or_else(Error::result, |_| "ok"), began.elapsed());
+        result
+    }
+}
+
+fn owner(experiment: Object<'_>) -> OwnerReference {
+    OwnerReference {
+        api_version: BamExperiment::api_version(&()).into_owned(),
+        kind: BamExperiment::kind(&()).into_owned(),
+        name: experiment.name.to_owned(),
+        uid: experiment.uid.to_owned(),
+        controller: None,
+        block_owner_deletion: None,
+    }
+}

@@ -1,0 +1,324 @@
+//! What the operator keeps of the objects that it watches: a few facts of each.
+
+use std::collections::BTreeMap;
+
+use bam_crds::{BamExperiment, BamRun, BamRunSpec, BamRunStatus, Digest, RunReport, names};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+
+use super::job::CONTAINER;
+use crate::plan::Reopened;
+
+/// Facts about one object.
+pub trait Facts: PartialEq + Send + Sync + Sized + 'static {
+    /// The object.
+    type Object;
+
+    /// What is kept of it.
+    fn of(object: &Self::Object) -> Self;
+
+    /// The run that it belongs to.
+    fn run(&self) -> Option<&str> {
+        None
+    }
+
+    /// Is it worth keeping when it is gone?
+    fn outlives(&self) -> bool {
+        false
+    }
+}
+
+/// An experiment; or why it cannot be understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExperimentFacts {
+    /// Its identity.
+    pub uid: String,
+    /// Metadata without what others keep there, spec and status.
+    pub experiment: Result<BamExperiment, String>,
+}
+
+impl Facts for ExperimentFacts {
+    type Object = DeserializeGuard<BamExperiment>;
+
+    fn of(object: &Self::Object) -> Self {
+        match &object.0 {
+            Ok(experiment) => {
+                let metadata = &experiment.metadata;
+                let kept = ObjectMeta {
+                    name: metadata.name.clone(),
+                    namespace: metadata.namespace.clone(),
+                    uid: metadata.uid.clone(),
+                    generation: metadata.generation,
+                    deletion_timestamp: metadata.deletion_timestamp.clone(),
+                    ..ObjectMeta::default()
+                };
+                let experiment = BamExperiment { metadata: kept, ..experiment.clone() };
+                Self { uid: uid(metadata), experiment: Ok(experiment) }
+            }
+            Err(invalid) => Self { uid: uid(&invalid.metadata), experiment: Err(invalid.error.clone()) },
+        }
+    }
+}
+
+impl ExperimentFacts {
+    /// The experiment, if it can be understood and is to stay.
+    pub fn living(&self) -> Option<&BamExperiment> {
+        self.experiment.as_ref().ok().filter(|experiment| experiment.metadata.deletion_timestamp.is_none())
+    }
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunFacts {
+    /// Its identity.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
+    /// It is being removed.
+    pub deleting: bool,
+    /// The experiments that own it: names and identities.
+    pub owners: Vec<(String, String)>,
+    /// The experiment that made it.
+    pub made_by: String,
+    /// What was asked of it since it was over.
+    pub reopened: Reopened,
+    /// What it is and how it stands; or why it cannot be understood.
+    pub run: Result<(BamRunSpec, BamRunStatus), String>,
+}
+
+impl Facts for RunFacts {
+    type Object = DeserializeGuard<BamRun>;
+
+    fn of(object: &Self::Object) -> Self {
+        let (metadata, run) = match &object.0 {
+            Ok(run) => (&run.metadata, Ok((run.spec.clone(), run.status.clone().unwrap_or_default()))),
+            Err(invalid) => (&invalid.metadata, Err(invalid.error.clone())),
+        };
+        let annotations = metadata.annotations.as_ref();
+        let owners = metadata.owner_references.iter().flatten().map(|owner| (owner.name.clone(), owner.uid.clone()));
+        Self {
+            uid: uid(metadata),
+            generation: metadata.generation,
+            deleting: metadata.deletion_timestamp.is_some(),
+            owners: owners.collect(),
+            made_by: annotations.and_then(|all| all.get(names::MADE_BY_ANNOTATION)).cloned().unwrap_or_default(),
+            reopened: reopened(annotations),
+            run,
+        }
+    }
+}
+
+impl RunFacts {
+    /// The run, if it can be understood and is to stay.
+    pub fn living(&self) -> Option<(&BamRunSpec, &BamRunStatus)> {
+        self.run.as_ref().ok().filter(|_| !self.deleting).map(|(spec, status)| (spec, status))
+    }
+
+    /// The runs that it learns from.
+    pub fn teachers(&self) -> Vec<&Digest> {
+        self.living().and_then(|(spec, _)| spec.config.as_ref()).map(|it| it.science.teachers()).unwrap_or_default()
+    }
+}
+
+/// Requests to try a run again: an annotation each, so that nobody overwrites another's.
+fn reopened(annotations: Option<&BTreeMap<String, String>>) -> Reopened {
+    let requests = annotations.into_iter().flatten().filter_map(|(name, after)| {
+        let by = name.strip_prefix(names::REOPEN_PREFIX)?;
+        Some(Reopened { after: after.parse().ok()?, by: [by.to_owned()].into() })
+    });
+    requests.fold(Reopened::default(), |all, one| all.merged(&one))
+}
+
+/// A Job: one attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobFacts {
+    /// Its identity.
+    pub uid: String,
+    /// The run's name and identity.
+    pub run: String,
+    /// The identity of the run that owns it.
+    pub run_uid: String,
+    /// The attempt's number.
+    pub number: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// It is being removed.
+    pub deleting: bool,
+    /// How it ended.
+    pub end: Option<JobEnd>,
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobEnd {
+    /// Well, or not.
+    pub succeeded: bool,
+    /// When.
+    pub at: Timestamp,
+    /// What the Job controller says of it.
+    pub message: String,
+}
+
+impl Facts for JobFacts {
+    type Object = Job;
+
+    fn of(job: &Job) -> Self {
+        let owner = job.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let mut ends =
+            conditions.filter(|it| it.status == "True" && ["Complete", "Failed"].contains(&it.type_.as_str()));
+        let created_at = moment(job.metadata.creation_timestamp.as_ref());
+        Self {
+            uid: uid(&job.metadata),
+            run: label(&job.metadata, names::RUN_LABEL),
+            run_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
+            number: label(&job.metadata, names::ATTEMPT_LABEL).parse().unwrap_or_default(),
+            created_at,
+            deleting: job.metadata.deletion_timestamp.is_some(),
+            end: ends.next().map(|end| JobEnd {
+                succeeded: end.type_ == "Complete",
+                at: end.last_transition_time.as_ref().map_or(created_at, |time| time.0),
+                message: end.message.clone().unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn run(&self) -> Option<&str> {
+        Some(&self.run)
+    }
+}
+
+/// The pod of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    /// The identity of its Job.
+    pub job_uid: String,
+    /// The run.
+    pub run: String,
+    /// The attempt's number.
+    pub number: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Where its trainer listens, while it runs.
+    pub address: Option<String>,
+    /// What it waits for before it can run, to continue "attempt 1, which …".
+    pub waits: Option<String>,
+    /// How it ended.
+    pub end: Option<PodEnd>,
+}
+
+/// How a pod ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodEnd {
+    /// When.
+    pub at: Timestamp,
+    /// The trainer's exit code, if it ran.
+    pub code: Option<i32>,
+    /// The system killed it because memory ran out.
+    pub out_of_memory: bool,
+    /// Its last word.
+    pub report: Option<RunReport>,
+    /// What else is known: who evicted it, or the end of its log.
+    pub note: String,
+}
+
+impl Facts for PodFacts {
+    type Object = Pod;
+
+    fn of(pod: &Pod) -> Self {
+        let status = pod.status.as_ref();
+        let trainer = status.and_then(|it| it.container_statuses.as_ref()?.iter().find(|it| it.name == CONTAINER));
+        let created_at = moment(pod.metadata.creation_timestamp.as_ref());
+        let running = trainer.is_some_and(|it| it.state.as_ref().is_some_and(|state| state.running.is_some()));
+        let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        Self {
+            job_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
+            run: label(&pod.metadata, names::RUN_LABEL),
+            number: label(&pod.metadata, names::ATTEMPT_LABEL).parse().unwrap_or_default(),
+            created_at,
+            address: status.and_then(|status| status.pod_ip.clone()).filter(|_| running),
+            waits: if running { None } else { Some(waits(pod, trainer)) },
+            end: pod_end(pod, trainer, created_at),
+        }
+    }
+
+    fn run(&self) -> Option<&str> {
+        Some(&self.run)
+    }
+
+    /// Its last word is read nowhere else.
+    fn outlives(&self) -> bool {
+        self.end.is_some()
+    }
+}
+
+fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) -> Option<PodEnd> {
+    let status = pod.status.as_ref()?;
+    let disruption =
+        status.conditions.iter().flatten().find(|it| it.type_ == "DisruptionTarget" && it.status == "True");
+    let disrupted = disruption.and_then(|it| it.message.clone()).or_else(|| status.message.clone()).unwrap_or_default();
+    if let Some(ended) = trainer.and_then(|it| it.state.as_ref()?.terminated.as_ref()) {
+        let said = ended.message.clone().unwrap_or_default();
+        let report = serde_json::from_str(said.trim()).ok();
+        let tail = if report.is_none() { last_line(&said) } else { String::new() };
+        return Some(PodEnd {
+            at: ended.finished_at.as_ref().map_or(created_at, |time| time.0),
+            code: Some(ended.exit_code),
+            out_of_memory: ended.reason.as_deref() == Some("OOMKilled"),
+            report,
+            note: if disrupted.is_empty() { tail } else { disrupted },
+        });
+    }
+    // It never ran, or nobody knows how it ended.
+    let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    over.then(|| PodEnd { at: created_at, code: None, out_of_memory: false, report: None, note: disrupted })
+}
+
+/// What a pod waits for, as the scheduler or the kubelet says it.
+fn waits(pod: &Pod, trainer: Option<&ContainerStatus>) -> String {
+    if let Some(ContainerState { waiting: Some(waiting), .. }) = trainer.and_then(|it| it.state.as_ref()) {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let message = waiting.message.as_deref().unwrap_or_default();
+        return match (reason, message) {
+            ("" | "ContainerCreating" | "PodInitializing", "") => "waits for its container".to_owned(),
+            (reason, "") => format!("waits for its container ({reason})"),
+            (reason, message) => format!("waits for its container ({reason}: {message})"),
+        };
+    }
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let unscheduled = conditions.filter(|it| it.type_ == "PodScheduled" && it.status == "False");
+    let message = unscheduled.filter_map(|it| it.message.clone()).next();
+    message.map_or_else(|| "waits for a node".to_owned(), |message| format!("waits for a node: {message}"))
+}
+
+fn last_line(text: &str) -> String {
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    line.trim().chars().take(512).collect()
+}
+
+/// A claim: only that it is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimFacts;
+
+impl Facts for ClaimFacts {
+    type Object = PartialObjectMeta<PersistentVolumeClaim>;
+
+    fn of(_: &Self::Object) -> Self {
+        Self
+    }
+}
+
+fn uid(metadata: &ObjectMeta) -> String {
+    metadata.uid.clone().unwrap_or_default()
+}
+
+fn label(metadata: &ObjectMeta, name: &str) -> String {
+    metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned().unwrap_or_default()
+}
+
+fn moment(time: Option<&Time>) -> Timestamp {
+    time.map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}

@@ -1,0 +1,245 @@
+//! An attempt as a Job. Pure: the same run, number and settings make the same Job.
+
+use std::collections::BTreeMap;
+
+use bam_crds::experiment::Resources;
+use bam_crds::{BamRun, BamRunSpec, names};
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
+    PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
+    EnvVar, EnvVarSource, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec,
+    PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+
+use crate::attempt;
+use crate::plan::Start;
+
+/// Name of the trainer's container.
+pub const CONTAINER: &str = "trainer";
+/// Port at which a trainer tells its progress.
+pub const PORT: u16 = 8080;
+/// The user that trainers run as.
+pub const USER: i64 = 65_532;
+/// Where a trainer sees the store.
+const STORE: &str = "/bam";
+/// Where a trainer sees what it is told.
+const CONFIG: &str = "/etc/bam";
+/// How long a trainer has to write a checkpoint after SIGTERM: a large model into a slow store.
+const GRACE_SECONDS: i64 = 120;
+
+/// What the operator was told about trainers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trainer {
+    /// Its image, where a run names none.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub pull_policy: String,
+}
+
+/// The run that a Job belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its identity.
+    pub uid: &'a str,
+    /// What it is.
+    pub spec: &'a BamRunSpec,
+}
+
+/// The Job of an attempt.
+pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
+    let labels = labels(run.spec, start);
+    Job {
+        metadata: ObjectMeta {
+            name: Some(names::attempt(&start.run, start.number)),
+            namespace: Some(run.namespace.to_owned()),
+            labels: Some(labels.clone()),
+            owner_references: Some(vec![owner(&start.run, run.uid)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            // One try: the operator alone decides about the next one.
+            backoff_limit: Some(0),
+            completions: Some(1),
+            parallelism: Some(1),
+            pod_replacement_policy: Some("Failed".to_owned()),
+            pod_failure_policy: Some(failure_policy()),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: Some(annotations(run.spec, start)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(run.spec, trainer)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn owner(run: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: BamRun::api_version(&()).into_owned(),
+        kind: BamRun::kind(&()).into_owned(),
+        name: run.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        // Nothing waits for Jobs to go, and nobody needs the right to hold up a run's deletion.
+        block_owner_deletion: None,
+    }
+}
+
+fn labels(spec: &BamRunSpec, start: &Start) -> BTreeMap<String, String> {
+    let labels = [
+        ("app.kubernetes.io/managed-by", names::OPERATOR.to_owned()),
+        ("app.kubernetes.io/name", "bam-trainer".to_owned()),
+        (names::RUN_LABEL, start.run.clone()),
+        (names::ATTEMPT_LABEL, start.number.to_string()),
+        (names::ROLE_LABEL, spec.role.noun().to_owned()),
+    ];
+    labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The configuration travels with the pod: no second object that could be missing or be changed.
+fn annotations(spec: &BamRunSpec, start: &Start) -> BTreeMap<String, String> {
+    let config = attempt::config(spec, STORE, start.micro_batch_tokens);
+    let config = serde_json::to_string(&config).expect("a configuration is plain data");
+    BTreeMap::from([(names::CONFIG_ANNOTATION.to_owned(), config)])
+}
+
+/// Changes nothing, since a Job has one try: it makes the Job's condition name the exit code or the disruption, also when
+/// the pod is gone.
+fn failure_policy() -> PodFailurePolicy {
+    let rule = PodFailurePolicyRule { action: "FailJob".to_owned(), ..PodFailurePolicyRule::default() };
+    let disrupted =
+        PodFailurePolicyOnPodConditionsPattern { type_: "DisruptionTarget".to_owned(), status: "True".to_owned() };
+    let ended_badly = PodFailurePolicyOnExitCodesRequirement {
+        container_name: Some(CONTAINER.to_owned()),
+        operator: "NotIn".to_owned(),
+        values: vec![0],
+    };
+    PodFailurePolicy {
+        rules: vec![
+            PodFailurePolicyRule { on_pod_conditions: Some(vec![disrupted]), ..rule.clone() },
+            PodFailurePolicyRule { on_exit_codes: Some(ended_badly), ..rule },
+        ],
+    }
+}
+
+fn pod(spec: &BamRunSpec, trainer: &Trainer) -> PodSpec {
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        // The trainer is not process 1, for which a signal without a handler is no signal.
+        share_process_namespace: Some(true),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(spec, trainer)],
+        volumes: Some(volumes(spec)),
+        ..PodSpec::default()
+    }
+}
+
+fn container(spec: &BamRunSpec, trainer: &Trainer) -> Container {
+    let config = format!("{CONFIG}/config.json");
+    let listen = format!("0.0.0.0:{PORT}");
+    let attempt: &[&str] = if spec.inputs.is_some() { &["inputs"] } else { &["train", "--attempt", "$(POD_NAME)"] };
+    let rest = ["--config", &config, "--report", "/dev/termination-log", "--serve", &listen];
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(spec.pod.image.clone().unwrap_or_else(|| trainer.image.clone())),
+        image_pull_policy: Some(trainer.pull_policy.clone()),
+        command: Some(vec!["bam-trainer".to_owned()]),
+        args: Some(attempt.iter().chain(&rest).map(|argument| (*argument).to_owned()).collect()),
+        env: Some(vec![
+            // The attempt's name in the store: unlike a Job's, a pod's name is never used again.
+            EnvVar { name: "POD_NAME".to_owned(), value_from: Some(field("metadata.name")), ..EnvVar::default() },
+            // As the trainer would set it, if it had to start itself once more for that.
+            EnvVar { name: "OMP_WAIT_POLICY".to_owned(), value: Some("PASSIVE".to_owned()), ..EnvVar::default() },
+        ]),
+        ports: Some(vec![ContainerPort {
+            name: Some("http".to_owned()),
+            container_port: i32::from(PORT),
+            ..ContainerPort::default()
+        }]),
+        resources: Some(resources(&spec.pod.resources)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(vec![
+            mount("store", STORE, false),
+            mount("config", CONFIG, true),
+            mount("tmp", "/tmp", false),
+        ]),
+        ..Container::default()
+    }
+}
+
+fn resources(resources: &Resources) -> ResourceRequirements {
+    let quantities = |of: &BTreeMap<String, bam_crds::quantity::Quantity>| {
+        (!of.is_empty()).then(|| of.iter().map(|(name, it)| (name.clone(), Quantity(it.0.clone()))).collect())
+    };
+    ResourceRequirements {
+        requests: quantities(&resources.requests),
+        limits: quantities(&resources.limits),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn volumes(spec: &BamRunSpec) -> Vec<Volume> {
+    let claim = PersistentVolumeClaimVolumeSource { claim_name: claim(spec).unwrap_or_default(), read_only: None };
+    let config = DownwardAPIVolumeFile {
+        path: "config.json".to_owned(),
+        field_ref: field(&format!("metadata.annotations['{}']", names::CONFIG_ANNOTATION)).field_ref,
+        ..DownwardAPIVolumeFile::default()
+    };
+    let config = DownwardAPIVolumeSource { items: Some(vec![config]), default_mode: None };
+    vec![
+        Volume { name: "store".to_owned(), persistent_volume_claim: Some(claim), ..Volume::default() },
+        Volume { name: "config".to_owned(), downward_api: Some(config), ..Volume::default() },
+        Volume { name: "tmp".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() },
+    ]
+}
+
+/// The claim that holds a run's store.
+pub fn claim(spec: &BamRunSpec) -> Option<String> {
+    let config = spec.config.as_ref().map(|config| &config.execution);
+    let execution = config.or(spec.inputs.as_ref().map(|inputs| &inputs.execution))?;
+    let storage = bam_crds::experiment::StorageSpec::from_uri(&execution.store)?;
+    Some(storage.persistent_volume_claim.claim_name)
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn field(path: &str) -> EnvVarSource {
+    let field = ObjectFieldSelector { api_version: None, field_path: path.to_owned() };
+    EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }
+}

@@ -1,0 +1,208 @@
+//! From facts about objects to what the planner is told. Pure: looks at nothing but what it is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bam_crds::experiment::StorageSpec;
+use bam_crds::report::Stage;
+use bam_crds::run::RunProgress;
+use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, names};
+use k8s_openapi::jiff::Timestamp;
+
+use super::cache::Cache;
+use super::facts::{ClaimFacts, ExperimentFacts, JobFacts, PodFacts, RunFacts};
+use super::job;
+use crate::plan::Why;
+use crate::plan::experiment::{self, Run};
+use crate::plan::graph::{self, Node};
+use crate::plan::retry::{Disruption, Ending};
+use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
+use crate::plan::teachers::{self, Registry};
+
+/// More owners a run does not get: what is shared by so many stays anyway.
+const MOST_OWNERS: usize = 200;
+
+/// What is known of the cluster.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Of experiments.
+    pub experiments: Cache<ExperimentFacts>,
+    /// Of runs.
+    pub runs: Cache<RunFacts>,
+    /// Of the runs' Jobs.
+    pub jobs: Cache<JobFacts>,
+    /// Of the runs' pods.
+    pub pods: Cache<PodFacts>,
+    /// Of volume claims.
+    pub claims: Cache<ClaimFacts>,
+}
+
+impl Seen {
+    /// An experiment, if there is one.
+    pub fn experiment(&self, namespace: &str, name: &str) -> Option<(BamExperiment, experiment::Observed)> {
+        let facts = self.experiments.get(namespace, name)?;
+        let experiment = facts.living()?.clone();
+        let mut seen = experiment::Observed {
+            status: experiment.status.clone().unwrap_or_default(),
+            // The check is the experiment's own: what it finds may be out of date for the next one.
+            inputs_key: facts.uid.clone(),
+            limit: experiment.spec.max_parallel_runs,
+            ..experiment::Observed::default()
+        };
+        let here = Namespace { seen: self, namespace };
+        seen.teachers = teachers::find(name, &experiment.spec, &seen.status, &here);
+        // The other runs have names only after this one has said what the inputs are.
+        here.add(&mut seen, &graph::inputs(&experiment.spec, &facts.uid), &facts.uid);
+        for node in seen.graph(&experiment).trainings {
+            here.add(&mut seen, &node, &facts.uid);
+        }
+        Some((experiment, seen))
+    }
+
+    /// A run, if there is one.
+    pub fn run(
+        &self,
+        namespace: &str,
+        name: &str,
+        progress: Option<RunProgress>,
+        now: Timestamp,
+    ) -> Option<(BamRunSpec, run::Observed)> {
+        let facts = self.runs.get(namespace, name)?;
+        let (spec, status) = facts.living()?;
+        let jobs = self.jobs.of_run(namespace, name);
+        let pods = self.pods.of_run(namespace, name);
+        let seen = run::Observed {
+            status: status.clone(),
+            attempts: attempts(&facts.uid, status, &jobs, &pods, progress, now),
+            stored: Stored::Unseen,
+            teachers: self.teachers(namespace, spec),
+            reopened: facts.reopened.clone(),
+            generation: facts.generation,
+            obstacle: self.obstacle(namespace, spec),
+            refused: None,
+        };
+        Some((spec.clone(), seen))
+    }
+
+    fn teachers(&self, namespace: &str, spec: &BamRunSpec) -> BTreeMap<bam_crds::Digest, Teacher> {
+        let Some(config) = &spec.config else { return BTreeMap::new() };
+        let Some(storage) = StorageSpec::from_uri(&config.execution.store) else { return BTreeMap::new() };
+        let teachers = config.science.teachers().into_iter().filter_map(|hash| {
+            let facts = self.runs.get(namespace, &names::run(hash, &storage))?;
+            let (_, status) = facts.living()?;
+            let teacher = Teacher { phase: status.phase, attempts: status.attempts, reopened: facts.reopened.clone() };
+            Some((hash.clone(), teacher))
+        });
+        teachers.collect()
+    }
+
+    fn obstacle(&self, namespace: &str, spec: &BamRunSpec) -> Option<Why> {
+        let claim = job::claim(spec)?;
+        self.claims.get(namespace, &claim).is_none().then_some(Why::ClaimMissing { claim })
+    }
+}
+
+/// What names stand for in a namespace.
+struct Namespace<'a> {
+    seen: &'a Seen,
+    namespace: &'a str,
+}
+
+impl Namespace<'_> {
+    fn add(&self, seen: &mut experiment::Observed, node: &Node, uid: &str) {
+        let Some(facts) = self.seen.runs.get(self.namespace, &node.name) else { return };
+        let Some((spec, status)) = facts.living() else { return };
+        let owns = facts.owners.iter().any(|(_, owner)| owner == uid);
+        let run = Run {
+            made_by: facts.made_by.clone(),
+            owned: owns || facts.owners.len() >= MOST_OWNERS,
+            spec: spec.clone(),
+            status: status.clone(),
+            reopened: facts.reopened.clone(),
+        };
+        seen.runs.insert(node.name.clone(), run);
+    }
+}
+
+impl Registry for Namespace<'_> {
+    fn experiment(&self, name: &str) -> Option<(BamExperimentSpec, BamExperimentStatus)> {
+        let facts = self.seen.experiments.get(self.namespace, name)?;
+        let experiment = facts.living()?;
+        Some((experiment.spec.clone(), experiment.status.clone().unwrap_or_default()))
+    }
+
+    fn run(&self, name: &str) -> Option<BamRunSpec> {
+        Some(self.seen.runs.get(self.namespace, name)?.living()?.0.clone())
+    }
+}
+
+type Named<F> = [(String, Arc<F>)];
+
+/// The attempts of a run, from its Jobs and their pods.
+fn attempts(
+    uid: &str,
+    status: &BamRunStatus,
+    jobs: &Named<JobFacts>,
+    pods: &Named<PodFacts>,
+    progress: Option<RunProgress>,
+    now: Timestamp,
+) -> BTreeMap<u32, Attempt> {
+    let mut attempts = BTreeMap::new();
+    let settled = status.history.last().map_or(0, |last| last.number);
+    // A Job of a run of the same name that is gone is none of this one's.
+    let jobs: BTreeMap<u32, _> =
+        jobs.iter().filter(|(_, it)| it.run_uid == uid).map(|(_, it)| (it.number, it)).collect();
+    for (number, job) in &jobs {
+        let pod = newest(pods, |pod| pod.job_uid == job.uid);
+        let state = state(Some(job), pod, progress.clone());
+        let removable = !job.deleting;
+        attempts.insert(*number, Attempt { started_at: job.created_at, state, removable });
+    }
+    // The status speaks of an attempt only when its Job was seen, so this one's was removed.
+    for number in settled + 1..=status.attempts {
+        if jobs.contains_key(&number) {
+            continue;
+        }
+        let pod = newest(pods, |pod| pod.number == number);
+        let started_at = pod.map_or(now, |pod| pod.created_at);
+        let state = match pod {
+            Some(pod) => state(None, Some(pod), progress.clone()),
+            None => ended(Ending { note: "somebody removed its Job".to_owned(), ..Ending::unseen(now) }),
+        };
+        attempts.insert(number, Attempt { started_at, state, removable: false });
+    }
+    attempts
+}
+
+fn newest(pods: &Named<PodFacts>, is_its: impl Fn(&PodFacts) -> bool) -> Option<&PodFacts> {
+    pods.iter().map(|(_, pod)| pod.as_ref()).filter(|pod| is_its(pod)).max_by_key(|pod| pod.created_at)
+}
+
+/// Where an attempt stands. The Job says whether it is over, the pod how it ended; one may be seen later than the other.
+fn state(job: Option<&JobFacts>, pod: Option<&PodFacts>, progress: Option<RunProgress>) -> AttemptState {
+    let over = job.is_none_or(|job| job.end.is_some());
+    match (over, pod) {
+        (true, Some(PodFacts { end: Some(end), .. })) => ended(Ending {
+            at: end.at,
+            code: end.code,
+            disruption: end.out_of_memory.then_some(Disruption::OutOfMemory),
+            steps: end.report.as_ref().map(|report| report.saved_steps).unwrap_or_default(),
+            report: end.report.clone(),
+            note: end.note.clone(),
+        }),
+        (_, Some(PodFacts { waits: Some(waits), end: None, .. })) => AttemptState::Starting(waits.clone()),
+        (_, Some(_)) => AttemptState::Running(progress.filter(|it| it.stage != Stage::Preparing || it.total > 0)),
+        (false, None) => AttemptState::Starting("waits for its pod".to_owned()),
+        (true, None) => {
+            let end = job.and_then(|job| job.end.as_ref());
+            let unseen = Ending::unseen(end.map_or(Timestamp::UNIX_EPOCH, |end| end.at));
+            let succeeded = end.is_some_and(|end| end.succeeded);
+            let note = end.map(|end| end.message.clone()).unwrap_or_default();
+            ended(Ending { code: succeeded.then_some(0), note, ..unseen })
+        }
+    }
+}
+
+fn ended(ending: Ending) -> AttemptState {
+    AttemptState::Ended(Box::new(ending))
+}

@@ -1,0 +1,218 @@
+//! From the command line to a running operator, and to its end.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bam_crds::names;
+use clap::Parser;
+use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::watcher::Config;
+use kube::{Api, Client, Resource};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch as flag};
+use tracing_subscriber::EnvFilter;
+
+use super::api::Server;
+use super::job::Trainer;
+use super::metrics::{Metrics, State};
+use super::observe::Seen;
+use super::progress::{self, Told};
+use super::serve::{Health, Heartbeat, Readiness, serve};
+use super::settings::LogFormat;
+use super::watch::{Name, Reports, watch};
+use super::{BEAT, Cluster, Settings, wake};
+use crate::platform::{Subject, drive};
+
+const EXPERIMENTS: Name = Name { kind: "bamexperiments", readiness: "watch of bamexperiments" };
+const RUNS: Name = Name { kind: "bamruns", readiness: "watch of bamruns" };
+const JOBS: Name = Name { kind: "jobs", readiness: "watch of jobs" };
+const PODS: Name = Name { kind: "pods", readiness: "watch of pods" };
+const CLAIMS: Name = Name { kind: "persistentvolumeclaims", readiness: "watch of persistentvolumeclaims" };
+
+/// Everything is looked at again this often, whatever the watches say.
+const RESYNC: Duration = Duration::from_mins(10);
+/// The main loop is stuck if it has not gone round for so many beats.
+const MISSED_BEATS: u32 = 12;
+
+/// Runs the operator until SIGTERM or SIGINT.
+pub async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    start_log(settings.log_format);
+    match run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    // Two providers in one program would be a panic at the first connection; this is the one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let stop = stop_signal()?;
+    let client = Client::try_default().await?;
+    let listener = TcpListener::bind(settings.listen).await?;
+    let health = Arc::new(Health {
+        readiness: Readiness::new([EXPERIMENTS, RUNS, JOBS, PODS, CLAIMS].map(|name| name.readiness)),
+        heartbeat: Heartbeat::new(BEAT * MISSED_BEATS),
+    });
+    let reports = Reports { health: health.clone(), metrics: Arc::new(Metrics::new()) };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %settings.listen, "bam-operator");
+
+    let mut over = stop.clone();
+    let until = async move { drop(over.wait_for(|stop| *stop).await) };
+    let server = tokio::spawn(serve(listener, health.clone(), reports.metrics.clone(), until));
+    operate(settings, client, reports, stop).await;
+    server.await??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Watches, waits until everything was seen once, and drives.
+async fn operate(settings: Settings, client: Client, reports: Reports, stop: flag::Receiver<bool>) {
+    let (wake, woken) = mpsc::unbounded_channel();
+    let (seen, told) = (Arc::new(Seen::default()), Arc::new(Told::default()));
+    start_watches(&client, settings.namespace.as_deref(), &reports, &seen, &wake);
+    let instance = std::env::var("POD_NAME").ok();
+    let cluster = Cluster {
+        server: Server::new(client.clone(), reports.metrics.clone()),
+        recorder: Recorder::new(client, Reporter { controller: names::OPERATOR.to_owned(), instance }),
+        trainer: Trainer { image: settings.trainer_image, pull_policy: settings.trainer_image_pull_policy },
+        seen: seen.clone(),
+        told: told.clone(),
+        metrics: reports.metrics.clone(),
+        health: reports.health.clone(),
+        woken: tokio::sync::Mutex::new(woken),
+        stop: stop.clone(),
+        failures: Mutex::default(),
+        queued: Mutex::default(),
+    };
+    let all_seen = async {
+        while !reports.health.readiness.missing().is_empty() {
+            reports.health.heartbeat.beat();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let mut stopped = stop.clone();
+    tokio::select! {
+        () = all_seen => tracing::info!("everything was seen once; at work"),
+        _ = stopped.wait_for(|stop| *stop) => return,
+    }
+    let again = wake.clone();
+    let every = Duration::from_secs(settings.progress_seconds);
+    let metrics = reports.metrics.clone();
+    tokio::spawn(progress::follow(seen.clone(), told, metrics, every, move |namespace, run| {
+        send(&again, [Subject::run(namespace, run)]);
+    }));
+    tokio::spawn(resync(seen, wake));
+    tokio::select! {
+        // It never fails: every error is told, and tried again.
+        _ = drive(&cluster) => {}
+        () = count(&cluster) => {}
+    }
+}
+
+fn start_watches(
+    client: &Client,
+    namespace: Option<&str>,
+    reports: &Reports,
+    seen: &Arc<Seen>,
+    wake: &mpsc::UnboundedSender<Subject>,
+) {
+    // Those of runs alone.
+    let ours = || Config::default().labels(names::RUN_LABEL);
+    macro_rules! start {
+        ($name:expr, $config:expr, $cache:ident, $wakes:expr) => {{
+            let (seen, wake, reports) = (seen.clone(), wake.clone(), reports.clone());
+            let api = api(client, namespace);
+            tokio::spawn(async move {
+                let changed = |changed| send(&wake, $wakes(&seen, &changed));
+                watch($name, api, $config, reports, &seen.$cache, changed).await
+            });
+        }};
+    }
+    start!(EXPERIMENTS, Config::default(), experiments, wake::by_experiment);
+    start!(RUNS, Config::default(), runs, |seen: &Seen, changed: &_| wake::by_run(seen, changed));
+    start!(JOBS, ours(), jobs, |_: &Seen, changed: &_| wake::by_part(changed));
+    start!(PODS, ours(), pods, |_: &Seen, changed: &_| wake::by_part(changed));
+    start!(CLAIMS, Config::default(), claims, wake::by_claim);
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Nobody listens any more only when the process ends.
+fn send(wake: &mpsc::UnboundedSender<Subject>, subjects: impl IntoIterator<Item = Subject>) {
+    subjects.into_iter().for_each(|subject| drop(wake.send(subject)));
+}
+
+async fn resync(seen: Arc<Seen>, wake: mpsc::UnboundedSender<Subject>) {
+    loop {
+        tokio::time::sleep(RESYNC).await;
+        send(
+            &wake,
+            seen.experiments.all().into_iter().map(|((namespace, name), _)| Subject::experiment(namespace, name)),
+        );
+        send(&wake, seen.runs.all().into_iter().map(|((namespace, name), _)| Subject::run(namespace, name)));
+    }
+}
+
+/// Keeps the gauges up to date.
+async fn count(cluster: &Cluster) {
+    loop {
+        let queued = *cluster.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = State::new(queued, cluster.failures().len());
+        for (_, facts) in cluster.seen.experiments.all() {
+            match &facts.experiment {
+                Ok(experiment) => state.experiment(experiment.status.as_ref().unwrap_or(&Default::default())),
+                Err(_) => state.undecodable(EXPERIMENTS.kind),
+            }
+        }
+        for (_, facts) in cluster.seen.runs.all() {
+            match &facts.run {
+                Ok((spec, status)) => state.run(spec.role, status),
+                Err(_) => state.undecodable(RUNS.kind),
+            }
+        }
+        cluster.metrics.set_state(&state);
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// True from the first SIGTERM or SIGINT on.
+fn stop_signal() -> std::io::Result<flag::Receiver<bool>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stop, stopped) = flag::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop; what was begun is ended");
+        let _ = stop.send(true);
+        // Kept, so that the flag stays.
+        std::future::pending::<()>().await;
+    });
+    Ok(stopped)
+}

@@ -1,0 +1,70 @@
+//! Who has to look when something has changed. Pure.
+
+use bam_crds::BamExperimentSpec;
+
+use super::cache::Changed;
+use super::facts::{ClaimFacts, ExperimentFacts, Facts, RunFacts};
+use super::job;
+use super::observe::Seen;
+use crate::platform::Subject;
+
+/// An experiment changed: it, and those that name it as a teacher.
+pub fn by_experiment(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Subject> {
+    let (namespace, name) = &changed.key;
+    let names_it = |spec: &BamExperimentSpec| {
+        let teachers = spec.distill.iter().flat_map(|distill| distill.teachers.values());
+        teachers.into_iter().any(|teacher| teacher.experiment.as_ref() == Some(name))
+    };
+    let pupils = experiments(seen, namespace, names_it);
+    pupils.into_iter().chain([Subject::experiment(namespace, name)]).collect()
+}
+
+/// A run changed: it and its owners; if it stands otherwise now, also the runs that learn from it, and the experiments
+/// that may have waited for it.
+pub fn by_run(seen: &Seen, changed: &Changed<RunFacts>) -> Vec<Subject> {
+    let (namespace, name) = &changed.key;
+    let known = [&changed.before, &changed.after].into_iter().flatten();
+    let owners = known.flat_map(|facts| &facts.owners).map(|(owner, _)| Subject::experiment(namespace, owner));
+    let mut subjects: Vec<_> = owners.chain([Subject::run(namespace, name)]).collect();
+    let standing = |facts: &RunFacts| facts.living().map(|(_, status)| (status.phase, facts.reopened.clone()));
+    if changed.before.as_ref().map(|facts| standing(facts)) == changed.after.as_ref().map(|facts| standing(facts)) {
+        return subjects;
+    }
+    let science = changed.after.as_ref().or(changed.before.as_ref()).and_then(|facts| {
+        let (spec, _) = facts.run.as_ref().ok()?;
+        Some(spec.config.as_ref()?.science_hash.clone())
+    });
+    if let Some(hash) = science {
+        let pupils = seen.runs.within(namespace).into_iter().filter(|(_, run)| run.teachers().contains(&&hash));
+        subjects.extend(pupils.map(|(run, _)| Subject::run(namespace, run)));
+    }
+    subjects.extend(experiments(seen, namespace, |spec| {
+        spec.distill.as_ref().is_some_and(|distill| !distill.teachers.is_empty())
+    }));
+    subjects
+}
+
+/// Something that belongs to a run changed.
+pub fn by_part<F: Facts>(changed: &Changed<F>) -> Vec<Subject> {
+    let facts = changed.after.as_ref().or(changed.before.as_ref());
+    let run = facts.and_then(|facts| facts.run()).filter(|run| !run.is_empty());
+    run.map(|run| Subject::run(&changed.key.0, run)).into_iter().collect()
+}
+
+/// A claim came or went: the runs whose store it is.
+pub fn by_claim(seen: &Seen, changed: &Changed<ClaimFacts>) -> Vec<Subject> {
+    let (namespace, claim) = &changed.key;
+    if changed.before.is_some() == changed.after.is_some() {
+        return Vec::new();
+    }
+    let runs = seen.runs.within(namespace).into_iter().filter(|(_, run)| {
+        run.living().is_some_and(|(spec, status)| !status.phase.is_final() && job::claim(spec).as_ref() == Some(claim))
+    });
+    runs.map(|(run, _)| Subject::run(namespace, run)).collect()
+}
+
+fn experiments(seen: &Seen, namespace: &str, is_it: impl Fn(&BamExperimentSpec) -> bool) -> Vec<Subject> {
+    let here = seen.experiments.within(namespace).into_iter();
+    let those = here.filter(|(_, facts)| facts.living().is_some_and(|experiment| is_it(&experiment.spec)));
+    those.map(|(name, _)| Subject::experiment(namespace, name)).collect()
+}
