@@ -57,7 +57,8 @@ fn rewrite(value: &mut Value) {
 fn rewrite_format(schema: &mut Map<String, Value>) {
     let (signed, largest) = match schema.get("format").and_then(Value::as_str) {
         Some("uint32") => ("int64", u64::from(u32::MAX)),
-        Some("uint64") => ("int64", i64::MAX as u64),
+        // An API server reads bounds as floating point: above this they are no whole numbers any more.
+        Some("uint64") => ("int64", 1 << 53),
         Some("uint16" | "uint8") => ("int32", 65_535),
         _ => return,
     };
