@@ -9,7 +9,7 @@
 //! The files without a client in them are pure: [`facts`], [`observe`], [`wake`], [`job`], [`story`].
 
 mod api;
-mod cache;
+pub mod cache;
 mod error;
 pub mod facts;
 pub mod job;
@@ -20,7 +20,7 @@ pub mod serve;
 mod settings;
 mod start;
 pub mod story;
-mod wake;
+pub mod wake;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
