@@ -127,30 +127,42 @@ impl Server {
         self.call("delete", "jobs", &what, api.delete(job.name, &parameters)).await.map(drop)
     }
 
-    /// Writes an experiment's status.
+    /// Writes the status of an experiment that is still of this version: what was decided from an older look, perhaps by
+    /// an operator that was thought dead, overwrites nothing.
     ///
     /// # Errors
-    /// 404 or 409 if this experiment is gone.
-    pub async fn write_experiment_status(&self, of: Object<'_>, status: &impl Serialize) -> Result<(), Error> {
-        self.write_status::<BamExperiment>("bamexperiments/status", of, status).await
+    /// 404 or 409 if this experiment is gone, or of another version.
+    pub async fn write_experiment_status(
+        &self,
+        of: Object<'_>,
+        version: &str,
+        status: &impl Serialize,
+    ) -> Result<(), Error> {
+        self.write_status::<BamExperiment>("bamexperiments/status", of, version, status).await
     }
 
-    /// Writes a run's status.
+    /// Writes the status of a run that is still of this version.
     ///
     /// # Errors
-    /// 404 or 409 if this run is gone.
-    pub async fn write_run_status(&self, of: Object<'_>, status: &impl Serialize) -> Result<(), Error> {
-        self.write_status::<BamRun>("bamruns/status", of, status).await
+    /// 404 or 409 if this run is gone, or of another version.
+    pub async fn write_run_status(&self, of: Object<'_>, version: &str, status: &impl Serialize) -> Result<(), Error> {
+        self.write_status::<BamRun>("bamruns/status", of, version, status).await
     }
 
-    async fn write_status<K>(&self, kind: &'static str, of: Object<'_>, status: &impl Serialize) -> Result<(), Error>
+    async fn write_status<K>(
+        &self,
+        kind: &'static str,
+        of: Object<'_>,
+        version: &str,
+        status: &impl Serialize,
+    ) -> Result<(), Error>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let patch = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": { "name": of.name, "uid": of.uid },
+            "metadata": { "name": of.name, "uid": of.uid, "resourceVersion": version },
             "status": status,
         });
         let api: Api<K> = Api::namespaced(self.client.clone(), of.namespace);

@@ -36,6 +36,8 @@ pub trait Facts: PartialEq + Send + Sync + Sized + 'static {
 pub struct ExperimentFacts {
     /// Its identity.
     pub uid: String,
+    /// Its version.
+    pub version: String,
     /// Metadata without what others keep there, spec and status.
     pub experiment: Result<BamExperiment, String>,
 }
@@ -56,9 +58,12 @@ impl Facts for ExperimentFacts {
                     ..ObjectMeta::default()
                 };
                 let experiment = BamExperiment { metadata: kept, ..experiment.clone() };
-                Self { uid: uid(metadata), experiment: Ok(experiment) }
+                Self { uid: uid(metadata), version: version(metadata), experiment: Ok(experiment) }
             }
-            Err(invalid) => Self { uid: uid(&invalid.metadata), experiment: Err(invalid.error.clone()) },
+            Err(invalid) => {
+                let metadata = &invalid.metadata;
+                Self { uid: uid(metadata), version: version(metadata), experiment: Err(invalid.error.clone()) }
+            }
         }
     }
 }
@@ -75,6 +80,8 @@ impl ExperimentFacts {
 pub struct RunFacts {
     /// Its identity.
     pub uid: String,
+    /// Its version.
+    pub version: String,
     /// The generation of its spec.
     pub generation: Option<i64>,
     /// It is being removed.
@@ -101,6 +108,7 @@ impl Facts for RunFacts {
         let owners = metadata.owner_references.iter().flatten().map(|owner| (owner.name.clone(), owner.uid.clone()));
         Self {
             uid: uid(metadata),
+            version: version(metadata),
             generation: metadata.generation,
             deleting: metadata.deletion_timestamp.is_some(),
             owners: owners.collect(),
@@ -313,6 +321,10 @@ impl Facts for ClaimFacts {
 
 fn uid(metadata: &ObjectMeta) -> String {
     metadata.uid.clone().unwrap_or_default()
+}
+
+fn version(metadata: &ObjectMeta) -> String {
+    metadata.resource_version.clone().unwrap_or_default()
 }
 
 fn label(metadata: &ObjectMeta, name: &str) -> String {

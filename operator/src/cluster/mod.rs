@@ -9,7 +9,7 @@
 //! The files without a client in them are pure: [`facts`], [`observe`], [`wake`], [`job`], [`story`].
 
 mod api;
-mod cache;
+pub mod cache;
 mod error;
 pub mod facts;
 pub mod job;
@@ -20,7 +20,7 @@ pub mod serve;
 mod settings;
 mod start;
 pub mod story;
-mod wake;
+pub mod wake;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,7 +71,16 @@ pub struct Cluster {
     woken: tokio::sync::Mutex<mpsc::UnboundedReceiver<Subject>>,
     stop: signal::Receiver<bool>,
     failures: Mutex<BTreeMap<Subject, Failure>>,
+    /// What each pass that is under way looked at.
+    looks: Mutex<BTreeMap<Subject, Look>>,
     queued: Mutex<usize>,
+}
+
+/// Which object a pass looked at, and which version of it.
+#[derive(Clone, Debug)]
+struct Look {
+    uid: String,
+    version: String,
 }
 
 /// Passes over a subject that failed one after the other.
@@ -85,6 +94,10 @@ struct Failure {
 impl Cluster {
     fn failures(&self) -> MutexGuard<'_, BTreeMap<Subject, Failure>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looks(&self) -> MutexGuard<'_, BTreeMap<Subject, Look>> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refused(&self, subject: &Subject) -> Option<Why> {
@@ -236,32 +249,35 @@ impl Platform for Cluster {
 
     async fn observe(&self, subject: &Subject) -> Result<Option<Observed>, Error> {
         let Subject { namespace, name, .. } = subject;
-        let observed = match subject.kind {
+        let (look, undecodable) = match subject.kind {
             Kind::Experiment => {
-                let undecodable = self.seen.experiments.get(namespace, name);
-                if let Some((uid, error)) =
-                    undecodable.and_then(|it| Some((it.uid.clone(), it.experiment.clone().err()?)))
-                {
-                    self.tell_undecodable(subject, &uid, &error).await;
-                }
-                self.seen.experiment(namespace, name).map(|(experiment, mut seen)| {
-                    seen.obstacle = self.refused(subject);
-                    Observed::Experiment(Box::new(experiment), Box::new(seen))
-                })
+                let Some(facts) = self.seen.experiments.get(namespace, name) else { return Ok(None) };
+                let look = Look { uid: facts.uid.clone(), version: facts.version.clone() };
+                (look, facts.experiment.as_ref().err().cloned())
             }
             Kind::Run => {
-                let undecodable = self.seen.runs.get(namespace, name);
-                if let Some((uid, error)) = undecodable.and_then(|it| Some((it.uid.clone(), it.run.clone().err()?))) {
-                    self.tell_undecodable(subject, &uid, &error).await;
-                }
+                let Some(facts) = self.seen.runs.get(namespace, name) else { return Ok(None) };
+                (Look { uid: facts.uid.clone(), version: facts.version.clone() }, facts.run.as_ref().err().cloned())
+            }
+        };
+        if let Some(error) = undecodable {
+            self.tell_undecodable(subject, &look.uid, &error).await;
+            return Ok(None);
+        }
+        self.looks().insert(subject.clone(), look);
+        Ok(match subject.kind {
+            Kind::Experiment => self.seen.experiment(namespace, name).map(|(experiment, mut seen)| {
+                seen.obstacle = self.refused(subject);
+                Observed::Experiment(Box::new(experiment), Box::new(seen))
+            }),
+            Kind::Run => {
                 let progress = self.told.by(namespace, name);
                 self.seen.run(namespace, name, progress, self.now()).map(|(spec, mut seen)| {
                     seen.refused = self.refused(subject);
                     Observed::Run(Box::new(spec), Box::new(seen))
                 })
             }
-        };
-        Ok(observed)
+        })
     }
 
     async fn execute(&self, subject: &Subject, action: &Action) -> Result<Outcome, Error> {
@@ -284,23 +300,20 @@ impl Platform for Cluster {
     }
 
     async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Error> {
-        let uid = match subject.kind {
-            Kind::Experiment => self.seen.experiments.get(&subject.namespace, &subject.name).map(|it| it.uid.clone()),
-            Kind::Run => self.seen.runs.get(&subject.namespace, &subject.name).map(|it| it.uid.clone()),
-        };
-        let Some(uid) = uid else { return Ok(()) };
+        let Some(Look { uid, version }) = self.looks().remove(subject) else { return Ok(()) };
         let of = object(subject, &uid);
         let (written, story) = match (&change.before, &change.after) {
             (Status::Experiment(before), Status::Experiment(after)) => {
-                (self.server.write_experiment_status(of, after).await, story::of_experiment(before, after))
+                let written = self.server.write_experiment_status(of, &version, after).await;
+                (written, story::of_experiment(before, after))
             }
             (Status::Run(before), Status::Run(after)) => {
-                (self.server.write_run_status(of, after).await, story::of_run(before, after))
+                (self.server.write_run_status(of, &version, after).await, story::of_run(before, after))
             }
             // A status is of the kind of its subject.
             _ => return Ok(()),
         };
-        // It is gone, or another one of that name is there: the watch will tell.
+        // It is gone, or was changed since it was looked at: the watch tells, and it is looked at again.
         if expect(written, &[404, 409], Outcome::DoneBefore)? == Outcome::DoneBefore {
             return Ok(());
         }
@@ -326,6 +339,7 @@ impl Platform for Cluster {
     }
 
     fn passed(&self, subject: &Subject, took: Duration, result: Result<(), Error>) -> Result<Option<Timestamp>, Error> {
+        self.looks().remove(subject);
         let error = match result {
             Ok(()) => {
                 self.metrics.pass(subject.kind.noun(), "ok", took);

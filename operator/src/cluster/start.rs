@@ -98,6 +98,7 @@ async fn operate(settings: Settings, client: Client, reports: Reports, stop: fla
         woken: tokio::sync::Mutex::new(woken),
         stop: stop.clone(),
         failures: Mutex::default(),
+        looks: Mutex::default(),
         queued: Mutex::default(),
     };
     let all_seen = async {

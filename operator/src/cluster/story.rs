@@ -59,8 +59,12 @@ pub fn of_experiment(before: &BamExperimentStatus, after: &BamExperimentStatus) 
     if before.phase != after.phase {
         let reason = format!("{:?}", after.phase);
         let failed = after.phase == ExperimentPhase::Failed;
-        story.push(Chapter::new(failed, &reason, reason.clone(), phase_note(after)));
-    } else if let Some(waits) = needs_somebody(after).filter(|waits| needs_somebody(before).as_ref() != Some(waits)) {
+        let chapter = Chapter::new(failed, &reason, reason.clone(), phase_note(after));
+        // The end comes last, a beginning first.
+        let over = failed || after.phase == ExperimentPhase::Complete;
+        story.insert(if over { story.len() } else { 0 }, chapter);
+    }
+    if let Some(waits) = needs_somebody(after).filter(|waits| needs_somebody(before).as_ref() != Some(waits)) {
         story.push(waits);
     }
     story
@@ -96,7 +100,10 @@ fn phase_note(status: &BamExperimentStatus) -> String {
             format!("all runs are done: {}", scores.collect::<Vec<_>>().join(", "))
         }
         ExperimentPhase::Failed => condition("Failed").unwrap_or_default(),
-        _ => status.waiting_for.clone(),
+        ExperimentPhase::Pending => status.waiting_for.clone(),
+        ExperimentPhase::CheckingInputs => "data and weights are checked, row by row".to_owned(),
+        ExperimentPhase::TrainingTeachers => format!("{} teachers are done", status.teachers),
+        ExperimentPhase::TrainingStudent => format!("{} students are done", status.students),
     }
 }
 

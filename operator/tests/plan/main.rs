@@ -5,4 +5,5 @@ mod experiments;
 mod golden;
 mod properties;
 mod runs;
+mod sharing;
 mod world;

@@ -8,7 +8,7 @@ use bam_operator::plan::graph::trainings;
 use bam_operator::plan::retry::{Disruption, Ending};
 use bam_operator::plan::run::{Attempt, AttemptState, Observed, Stored, Teacher, plan};
 use bam_operator::plan::status::failure_message;
-use bam_operator::plan::{Action, Plan, Reopened, Start};
+use bam_operator::plan::{Action, Plan, Reopened, Start, Why};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::build::{self, checkpointed, exit, said, start};
@@ -279,4 +279,59 @@ fn history_is_bounded() {
     let plan = plan(RUN, &spec, &after(std::iter::repeat_n(exit(75), 40)), later());
     assert_eq!(plan.status.history.len(), bam_crds::run::HISTORY);
     assert_eq!((plan.status.attempts, plan.status.failures.infrastructure), (40, 40));
+}
+
+#[test]
+fn an_attempt_that_is_not_at_work_yet_says_what_it_waits_for() {
+    let mut observed = after([]);
+    let state = AttemptState::Starting("waits for a node: all are full".to_owned());
+    observed.attempts.insert(1, Attempt { started_at: start(), state, removable: true });
+    let plan = plan(RUN, &teacher(), &observed, later());
+    assert_eq!(plan.status.phase, RunPhase::Pending);
+    assert_eq!(plan.status.waiting_for, "has begun attempt 1, which waits for a node: all are full");
+    assert!(plan.actions.is_empty());
+}
+
+#[test]
+fn an_obstacle_is_waited_out_and_a_refusal_is_tried_again() {
+    let missing = Why::ClaimMissing { claim: "bam-dir".to_owned() };
+    let blocked = Observed { obstacle: Some(missing), ..after([]) };
+    let blocked = plan(RUN, &teacher(), &blocked, later());
+    assert_eq!(started(&blocked), None);
+    assert_eq!(blocked.status.conditions[0].reason, "ClaimMissing");
+    assert!(blocked.status.waiting_for.contains("bam-dir"), "{}", blocked.status.waiting_for);
+
+    let refused = Observed { refused: Some(Why::Refused { message: "over quota".to_owned() }), ..after([]) };
+    let refused = plan(RUN, &teacher(), &refused, later());
+    assert_eq!(started(&refused).map(|start| start.number), Some(1));
+    assert_eq!(refused.status.waiting_for, "cannot be started: over quota");
+}
+
+#[test]
+fn what_is_left_of_an_attempt_is_removed_only_when_the_published_status_tells_of_it() {
+    let removed = |plan: &Plan<_>| -> Vec<u32> {
+        let number = |planned: &bam_operator::plan::Planned| match planned.action {
+            Action::RemoveAttempt { number, .. } => Some(number),
+            _ => None,
+        };
+        plan.actions.iter().filter_map(number).collect()
+    };
+    let mut observed = after([exit(75), said(ExitReason::Completed, "")]);
+    observed.stored = Stored::Unseen;
+    observed.attempts.values_mut().for_each(|attempt| attempt.removable = true);
+    let first = plan(RUN, &teacher(), &observed, later());
+    assert_eq!((first.status.phase, removed(&first)), (RunPhase::Succeeded, vec![]));
+    observed.status = first.status;
+    assert_eq!(removed(&plan(RUN, &teacher(), &observed, later())), [1, 2]);
+}
+
+#[test]
+fn the_last_attempt_of_a_run_that_failed_stays_for_its_log() {
+    let mut observed = after([exit(75), said(ExitReason::BadData, "row 7")]);
+    observed.attempts.values_mut().for_each(|attempt| attempt.removable = true);
+    observed.status = plan(RUN, &teacher(), &observed, later()).status;
+    let plan = plan(RUN, &teacher(), &observed, later());
+    assert_eq!(plan.status.phase, RunPhase::Failed);
+    let removed: Vec<_> = plan.actions.iter().map(|planned| planned.action.to_string()).collect();
+    assert_eq!(removed, ["remove attempt 1"]);
 }

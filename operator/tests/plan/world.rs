@@ -49,6 +49,8 @@ pub struct SimRun {
     pub status: BamRunStatus,
     pub reopened: Reopened,
     pub attempts: BTreeMap<u32, Attempt>,
+    /// Attempts of which nothing is left to see.
+    removed: BTreeSet<u32>,
     ends: BTreeMap<u32, (Timestamp, Fate)>,
     saved: u64,
 }
@@ -256,7 +258,7 @@ impl State {
                 let run = self.runs.get(&subject.name)?;
                 let seen = run::Observed {
                     status: run.status.clone(),
-                    attempts: run.attempts.clone(),
+                    attempts: run.seen(sees_store),
                     stored: self.stored(run, sees_store),
                     teachers: self.teachers(&run.spec),
                     reopened: run.reopened.clone(),
@@ -301,6 +303,8 @@ impl State {
         if run.attempts.contains_key(&start.number) {
             return Outcome::DoneBefore;
         }
+        let alive = run.attempts.values().any(|attempt| !matches!(attempt.state, AttemptState::Ended(_)));
+        assert!(!alive, "{} has one attempt at a time", start.run);
         assert!(run.ends.is_empty(), "{} has one attempt at a time", start.run);
         assert_eq!(start.number as usize, run.attempts.len() + 1, "attempts are counted");
         self.fates.pop_front();
@@ -330,6 +334,7 @@ impl State {
                     status: BamRunStatus::default(),
                     reopened: Reopened::default(),
                     attempts: BTreeMap::new(),
+                    removed: BTreeSet::new(),
                     ends: BTreeMap::new(),
                     saved: 0,
                 };
@@ -346,8 +351,22 @@ impl State {
                 Outcome::Done
             }
             Action::StartAttempt(start) => self.begin(start),
-            Action::JoinRun { .. } | Action::RemoveAttempt { .. } => unreachable!("nothing to share or to remove"),
+            Action::RemoveAttempt { run, number } => {
+                let run = self.runs.get_mut(run).unwrap();
+                let told = run.status.history.iter().any(|record| record.number >= *number);
+                assert!(told, "attempt {number} is removed before the status tells of it");
+                if run.removed.insert(*number) { Outcome::Done } else { Outcome::DoneBefore }
+            }
+            Action::JoinRun { .. } => unreachable!("nothing to share"),
         }
+    }
+}
+
+impl SimRun {
+    /// The attempts that can be seen. As in a cluster, what is left of them can be removed where the store is not seen.
+    fn seen(&self, sees_store: bool) -> BTreeMap<u32, Attempt> {
+        let left = self.attempts.iter().filter(|(number, _)| !self.removed.contains(number));
+        left.map(|(number, attempt)| (*number, Attempt { removable: !sees_store, ..attempt.clone() })).collect()
     }
 }
 
@@ -421,6 +440,14 @@ impl Platform for World {
     async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Infallible> {
         let mut state = self.state.borrow_mut();
         state.changed = true;
+        // As an API server does: what was decided from an older look overwrites nothing.
+        let now = match subject.kind {
+            Kind::Experiment => Status::Experiment(state.status.clone()),
+            Kind::Run => Status::Run(state.runs[&subject.name].status.clone()),
+        };
+        if now != change.before {
+            return Ok(());
+        }
         state.publishes += 1;
         match &change.after {
             Status::Experiment(status) => {

@@ -1,0 +1,197 @@
+//! What the planner is told of attempts, from their Jobs and pods.
+
+use bam_crds::ExitReason;
+use bam_operator::cluster::observe::Seen;
+use bam_operator::plan::Why;
+use bam_operator::plan::retry::{Disruption, Ending};
+use bam_operator::plan::run::{Attempt, AttemptState, Observed};
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use crate::fixture::{RUN, container, guarded, job, pod, put, run, terminated};
+
+fn now() -> Timestamp {
+    "2027-01-15T09:00:00Z".parse().unwrap()
+}
+
+fn observed(seen: &Seen) -> Observed {
+    seen.run("lab", RUN, None, now()).unwrap().1
+}
+
+fn seen(status: Value) -> Seen {
+    let seen = Seen::default();
+    put(&seen.runs, guarded(run("r", status)));
+    seen
+}
+
+fn ending(attempt: &Attempt) -> &Ending {
+    match &attempt.state {
+        AttemptState::Ended(ending) => ending,
+        other => panic!("it has not ended: {other:?}"),
+    }
+}
+
+#[test]
+fn an_attempt_stands_as_its_job_and_its_pod_say() {
+    let said = serde_json::to_string(&bam_crds::RunReport::new(ExitReason::BadData, "row 7 has no label")).unwrap();
+    let running = || container(json!({ "running": {} }));
+    // (what, how the Job ended, the pod's status, what the planner is told)
+    type Case = (&'static str, Option<&'static str>, Option<Value>, &'static str);
+    let cases: Vec<Case> = vec![
+        ("a Job without a pod has begun", None, None, "starting: waits for its pod"),
+        ("a pod without a node waits for one", None, Some(json!({})), "starting: waits for a node"),
+        (
+            "the scheduler's words are told",
+            None,
+            Some(
+                json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes: too small" }] }),
+            ),
+            "starting: waits for a node: 0/1 nodes: too small",
+        ),
+        (
+            "an image that cannot be pulled is told",
+            None,
+            Some(container(json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } }))),
+            "starting: waits for its container (ImagePullBackOff: no such image)",
+        ),
+        (
+            "a container that is being made is nothing special",
+            None,
+            Some(container(json!({ "waiting": { "reason": "ContainerCreating" } }))),
+            "starting: waits for its container",
+        ),
+        ("a container that runs is at work", None, Some(running()), "running"),
+        (
+            "a Job that seems to end before its pod does has not been seen to end",
+            Some("Failed"),
+            Some(running()),
+            "running",
+        ),
+        ("a pod that ended is not over before its Job is", None, Some(terminated(0, "Completed", "")), "running"),
+        (
+            "the pod says how it ended",
+            Some("Failed"),
+            Some(terminated(65, "Error", &said)),
+            "ended 65: row 7 has no label",
+        ),
+        (
+            "what is no report is the end of a log",
+            Some("Failed"),
+            Some(terminated(139, "Error", "a\nsegfault\n")),
+            "ended 139; segfault",
+        ),
+        (
+            "memory that ran out is told by the kubelet",
+            Some("Failed"),
+            Some(terminated(137, "OOMKilled", "")),
+            "ended 137 out of memory",
+        ),
+        ("a Job that succeeded and lost its pod says nothing more", Some("Complete"), None, "ended 0; so it ended"),
+        ("a Job that failed and lost its pod says what it knows", Some("Failed"), None, "ended; so it ended"),
+        (
+            "a pod that was evicted before it ran says by whom",
+            Some("Failed"),
+            Some(json!({ "phase": "Failed", "reason": "Evicted", "message": "the node was low on disk" })),
+            "ended; the node was low on disk",
+        ),
+    ];
+    for (what, end, status, told) in cases {
+        let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
+        put(&seen.jobs, job(1, "r", end));
+        if let Some(status) = status {
+            put(&seen.pods, pod(1, status));
+        }
+        let attempt = observed(&seen).attempts.remove(&1).unwrap();
+        let state = match &attempt.state {
+            AttemptState::Starting(waits) => format!("starting: {waits}"),
+            AttemptState::Running(_) => "running".to_owned(),
+            AttemptState::Ended(ending) => {
+                let code = ending.code.map(|code| format!(" {code}")).unwrap_or_default();
+                let memory = if ending.disruption == Some(Disruption::OutOfMemory) { " out of memory" } else { "" };
+                let report = ending.report.as_ref().map(|report| format!(": {}", report.message)).unwrap_or_default();
+                let note = if ending.note.is_empty() { String::new() } else { format!("; {}", ending.note) };
+                format!("ended{code}{memory}{report}{note}")
+            }
+        };
+        assert_eq!(state, told, "{what}");
+        assert!(attempt.removable, "{what}");
+    }
+}
+
+#[test]
+fn the_last_word_of_a_pod_that_was_deleted_is_kept_until_its_job_is_seen_to_end() {
+    let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
+    put(&seen.jobs, job(1, "r", None));
+    put(&seen.pods, pod(1, terminated(81, "Error", "")));
+    seen.pods.apply(Event::Delete(pod(1, terminated(81, "Error", ""))));
+    put(&seen.jobs, job(1, "r", Some("Failed")));
+    assert_eq!(ending(&observed(&seen).attempts[&1]).reason(), Some(ExitReason::Checkpointed));
+
+    seen.pods.forget_gone("lab", RUN, |pod| pod.number <= 1);
+    assert_eq!(ending(&observed(&seen).attempts[&1]).reason(), None);
+}
+
+#[test]
+fn an_attempt_whose_job_somebody_removed_is_over_when_its_pod_is() {
+    let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
+    put(&seen.pods, pod(1, container(json!({ "running": {} }))));
+    assert!(matches!(observed(&seen).attempts[&1].state, AttemptState::Running(_)));
+
+    put(&seen.pods, pod(1, terminated(81, "Error", "")));
+    let attempts = observed(&seen).attempts;
+    assert_eq!(ending(&attempts[&1]).code, Some(81));
+    assert!(!attempts[&1].removable);
+
+    let seen = self::seen(json!({ "phase": "Running", "attempts": 1 }));
+    let gone = observed(&seen).attempts.remove(&1).unwrap();
+    assert_eq!((ending(&gone).code, ending(&gone).at), (None, now()));
+}
+
+#[test]
+fn the_job_of_an_earlier_run_of_the_same_name_is_no_attempt_of_this_one() {
+    let seen = seen(json!({}));
+    put(&seen.jobs, job(1, "the one before", None));
+    assert!(observed(&seen).attempts.is_empty());
+}
+
+#[test]
+fn attempts_that_are_settled_and_removed_are_not_missed() {
+    let record = json!({
+        "number": 2, "reason": "Internal", "startedAt": "2027-01-15T08:00:00Z", "finishedAt": "2027-01-15T08:00:20Z",
+    });
+    let seen = seen(json!({ "phase": "Pending", "attempts": 2, "history": [record] }));
+    assert!(observed(&seen).attempts.is_empty());
+}
+
+#[test]
+fn a_claim_that_is_not_there_is_an_obstacle() {
+    let missing = Why::ClaimMissing { claim: "bam-dir".to_owned() };
+    let seen = seen(json!({}));
+    assert_eq!(observed(&seen).obstacle, Some(missing));
+    let claim = json!({ "metadata": { "name": "bam-dir", "namespace": "lab" } });
+    put(&seen.claims, serde_json::from_value(claim).unwrap());
+    assert_eq!(observed(&seen).obstacle, None);
+}
+
+#[test]
+fn a_run_that_is_being_deleted_is_not_there() {
+    let seen = Seen::default();
+    let mut leaving = run("r", json!({}));
+    leaving.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    put(&seen.runs, guarded(leaving));
+    assert!(seen.run("lab", RUN, None, now()).is_none());
+}
+
+#[test]
+fn annotations_ask_for_another_try() {
+    let seen = Seen::default();
+    let mut asked = run("r", json!({ "attempts": 3 }));
+    let annotations = asked.metadata.annotations.get_or_insert_default();
+    annotations.insert("reopen.bam.dev/run-1-1".to_owned(), "2".to_owned());
+    annotations.insert("reopen.bam.dev/alice".to_owned(), "3".to_owned());
+    annotations.insert("reopen.bam.dev/bob".to_owned(), "soon".to_owned());
+    put(&seen.runs, guarded(asked));
+    let reopened = observed(&seen).reopened;
+    assert_eq!((reopened.after, reopened.by), (3, ["alice".to_owned(), "run-1-1".to_owned()].into()));
+}

@@ -1,0 +1,8 @@
+//! The pure parts of the cluster's edge: from objects to what the planner is told, and from its decisions to objects.
+
+mod attempts;
+mod cache;
+mod fixture;
+mod jobs;
+mod stories;
+mod waking;

@@ -1,0 +1,57 @@
+//! Who has to look when something has changed.
+
+use bam_operator::cluster::observe::Seen;
+use bam_operator::cluster::wake;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use crate::fixture::{RUN, experiment, guarded, job, put, run};
+
+fn names(subjects: Vec<bam_operator::platform::Subject>) -> Vec<String> {
+    let mut names: Vec<_> = subjects.iter().map(ToString::to_string).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn an_experiment_wakes_itself_and_those_that_name_it_as_a_teacher() {
+    let seen = Seen::default();
+    put(&seen.experiments, experiment("pupil", json!({ "teachers": { "rte": { "experiment": "teacher" } } })));
+    put(&seen.experiments, experiment("other", Value::Null));
+    let changed = seen.experiments.apply(Event::Apply(experiment("teacher", Value::Null))).remove(0);
+    assert_eq!(names(wake::by_experiment(&seen, &changed)), ["experiment lab/pupil", "experiment lab/teacher"]);
+}
+
+#[test]
+fn a_run_wakes_its_owners_and_those_who_may_wait_for_it_only_when_it_stands_otherwise() {
+    let seen = Seen::default();
+    put(&seen.experiments, experiment("pupil", json!({ "teachers": { "rte": { "run": RUN } } })));
+    let running = run("r", json!({ "phase": "Running" }));
+    let came = seen.runs.apply(Event::Apply(guarded(running))).remove(0);
+    let itself = format!("run lab/{RUN}");
+    assert_eq!(names(wake::by_run(&seen, &came)), ["experiment lab/exp", "experiment lab/pupil", &itself]);
+
+    let progress = json!({ "phase": "Running", "progress": { "stage": "Training", "done": 1, "total": 2 } });
+    let further = seen.runs.apply(Event::Apply(guarded(run("r", progress)))).remove(0);
+    assert_eq!(names(wake::by_run(&seen, &further)), ["experiment lab/exp", &itself]);
+}
+
+#[test]
+fn a_job_wakes_its_run() {
+    let seen = Seen::default();
+    let changed = seen.jobs.apply(Event::Apply(job(1, "r", None))).remove(0);
+    assert_eq!(names(wake::by_part(&changed)), [format!("run lab/{RUN}")]);
+}
+
+#[test]
+fn a_claim_that_comes_wakes_the_runs_that_wait_for_it() {
+    let seen = Seen::default();
+    put(&seen.runs, guarded(run("r", json!({}))));
+    let claim =
+        |name: &str| serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "lab" } })).unwrap();
+    let came = seen.claims.apply(Event::Apply(claim("bam-dir"))).remove(0);
+    assert_eq!(names(wake::by_claim(&seen, &came)), [format!("run lab/{RUN}")]);
+    let other = seen.claims.apply(Event::Apply(claim("other"))).remove(0);
+    assert!(wake::by_claim(&seen, &other).is_empty());
+}

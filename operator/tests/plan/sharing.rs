@@ -1,0 +1,208 @@
+//! Runs that belong to several experiments, and teachers that a manifest names.
+
+use std::collections::BTreeMap;
+
+use bam_crds::experiment::{BamExperiment, ExperimentPhase, PinnedInputs, RunSummary, TeacherRef};
+use bam_crds::run::{Role, RunPhase};
+use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus};
+use bam_operator::plan::experiment::{Observed, Run, plan};
+use bam_operator::plan::graph::{Node, inputs, trainings};
+use bam_operator::plan::teachers::{Named, Registry, find};
+use bam_operator::plan::{Action, Reopened, Why};
+
+use crate::build;
+
+/// What names stand for.
+#[derive(Default)]
+struct Names {
+    experiments: BTreeMap<String, (BamExperimentSpec, BamExperimentStatus)>,
+    runs: BTreeMap<String, BamRunSpec>,
+}
+
+impl Registry for Names {
+    fn experiment(&self, name: &str) -> Option<(BamExperimentSpec, BamExperimentStatus)> {
+        self.experiments.get(name).cloned()
+    }
+
+    fn run(&self, name: &str) -> Option<BamRunSpec> {
+        self.runs.get(name).cloned()
+    }
+}
+
+/// An experiment on rte and mrpc whose teacher of rte is the student of `teacher`.
+fn taught_by(teacher: &str) -> BamExperiment {
+    let mut experiment = build::distilled(&["rte", "mrpc"]);
+    let named = TeacherRef { experiment: Some(teacher.to_owned()), run: None };
+    experiment.spec.distill.as_mut().unwrap().teachers.insert("rte".to_owned(), named);
+    experiment
+}
+
+fn nodes(experiment: &BamExperiment, named: &Named) -> Vec<Node> {
+    let tasks: Vec<_> = experiment.spec.tasks.iter().map(|task| task.name.clone()).collect();
+    trainings(&experiment.spec, &build::findings(&tasks), named).unwrap()
+}
+
+/// An experiment on `tasks` that has begun to train its student.
+fn training(tasks: &[&str]) -> (Names, Node) {
+    let experiment = build::experiment(tasks);
+    let student = nodes(&experiment, &Named::new()).remove(0);
+    let status = BamExperimentStatus { runs: vec![summary(&student)], ..Default::default() };
+    let mut names = Names::default();
+    names.experiments.insert("single".to_owned(), (experiment.spec, status));
+    names.runs.insert(student.name.clone(), student.spec.clone());
+    (names, student)
+}
+
+fn summary(node: &Node) -> RunSummary {
+    RunSummary {
+        name: node.name.clone(),
+        role: Role::Student,
+        tasks: node.tasks.clone(),
+        trial: Some(1),
+        phase: RunPhase::Running,
+        message: String::new(),
+        shared: String::new(),
+        progress: None,
+        results: Vec::new(),
+        finished_at: None,
+    }
+}
+
+fn found(experiment: &BamExperiment, names: &Names) -> Named {
+    find("exp", &experiment.spec, &BamExperimentStatus::default(), names)
+}
+
+fn run(node: &Node, made_by: &str, owned: bool, phase: RunPhase) -> Run {
+    let status = BamRunStatus { phase, attempts: 1, ..Default::default() };
+    Run { made_by: made_by.to_owned(), owned, spec: node.spec.clone(), status, reopened: Reopened::default() }
+}
+
+/// An experiment whose inputs are known.
+fn known(experiment: &BamExperiment) -> Observed {
+    let check = inputs(&experiment.spec, "key");
+    let tasks: Vec<_> = experiment.spec.tasks.iter().map(|task| task.name.clone()).collect();
+    let pinned = PinnedInputs { run: check.name, report: build::findings(&tasks) };
+    let status = BamExperimentStatus { inputs: Some(pinned), ..Default::default() };
+    Observed { status, inputs_key: "key".to_owned(), ..Default::default() }
+}
+
+#[test]
+fn a_named_experiments_student_teaches_and_is_not_trained_again() {
+    let (names, teacher) = training(&["rte"]);
+    let experiment = taught_by("single");
+    let named = found(&experiment, &names);
+    let nodes = nodes(&experiment, &named);
+    let titles: Vec<_> = nodes.iter().map(|node| node.title.as_str()).collect();
+    assert_eq!(titles, ["teacher rte (of experiment single)", "teacher mrpc", "student"]);
+    assert_eq!(nodes[0].name, teacher.name);
+    let science = &nodes[2].spec.config.as_ref().unwrap().science;
+    assert_eq!(science.tasks[0].teachers, [teacher.science_hash().unwrap().clone()]);
+    assert_eq!(nodes[2].teachers, [nodes[0].name.clone(), nodes[1].name.clone()]);
+}
+
+#[test]
+fn a_multi_task_model_teaches_all_its_tasks_as_one_run() {
+    let (names, teacher) = training(&["rte", "mrpc"]);
+    let mut experiment = taught_by("single");
+    let distill = experiment.spec.distill.as_mut().unwrap();
+    distill.teachers.insert("mrpc".to_owned(), TeacherRef { run: Some(teacher.name.clone()), experiment: None });
+    let nodes = nodes(&experiment, &found(&experiment, &names));
+    assert_eq!(nodes.len(), 2, "one teacher, one student");
+    let science = &nodes[1].spec.config.as_ref().unwrap().science;
+    assert_eq!(science.tasks[0].teachers, science.tasks[1].teachers);
+}
+
+#[test]
+fn a_teacher_that_cannot_be_told_is_waited_for_in_words() {
+    let (mut names, _) = training(&["mrpc"]);
+    names.experiments.insert("other".to_owned(), (taught_by("exp").spec, BamExperimentStatus::default()));
+    let mut elsewhere = build::experiment(&["rte"]).spec;
+    elsewhere.storage.persistent_volume_claim.claim_name = "elsewhere".to_owned();
+    names.experiments.insert("elsewhere".to_owned(), (elsewhere, BamExperimentStatus::default()));
+    names.experiments.insert("young".to_owned(), (build::experiment(&["rte"]).spec, BamExperimentStatus::default()));
+    let cases = [
+        ("nowhere", "waits for experiment nowhere, which does not exist here"),
+        ("single", "cannot learn rte from experiment single, which does not have that task"),
+        ("elsewhere", "keeps its models in pvc://elsewhere and not in pvc://"),
+        ("young", "waits until experiment young begins to train its student"),
+        ("other", "in a circle (exp -> other -> exp)"),
+        ("exp", "in a circle (exp -> exp)"),
+    ];
+    for (teacher, words) in cases {
+        let why = found(&taught_by(teacher), &names).remove("rte").unwrap().unwrap_err();
+        assert!(why.to_string().contains(words), "{teacher}: {why}");
+    }
+}
+
+#[test]
+fn a_circle_further_on_is_somebody_elses() {
+    let mut names = Names::default();
+    for (name, teacher) in [("a", "b"), ("b", "a")] {
+        names.experiments.insert(name.to_owned(), (taught_by(teacher).spec, BamExperimentStatus::default()));
+    }
+    let why = found(&taught_by("a"), &names).remove("rte").unwrap().unwrap_err();
+    assert_eq!(why.reason(), "TeacherUnknown", "{why}");
+}
+
+#[test]
+fn while_a_teacher_is_not_known_the_others_are_trained_and_the_status_says_what_is_missing() {
+    let experiment = taught_by("nowhere");
+    let mut observed = known(&experiment);
+    observed.teachers = found(&experiment, &Names::default());
+    let plan = plan(&experiment, &observed, build::start());
+    let titles: Vec<_> = plan.actions.iter().map(|planned| planned.title.as_str()).collect();
+    assert_eq!(titles, ["teacher mrpc"]);
+    assert_eq!(plan.status.phase, ExperimentPhase::TrainingTeachers);
+    assert!(plan.status.waiting_for.starts_with("student waits for experiment nowhere"), "{}", plan.status.waiting_for);
+    let ready = plan.status.conditions.iter().find(|condition| condition.type_ == "TeachersReady").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "TeacherUnknown"));
+}
+
+#[test]
+fn a_teacher_that_was_found_stays_when_its_experiment_goes() {
+    let (mut names, teacher) = training(&["rte"]);
+    let experiment = taught_by("single");
+    let mut observed = known(&experiment);
+    observed.teachers = found(&experiment, &names);
+    observed.runs.insert(teacher.name.clone(), run(&teacher, "single", true, RunPhase::Succeeded));
+    let status = plan(&experiment, &observed, build::start()).status;
+    assert_eq!(status.named_teachers, [("rte".to_owned(), teacher.name.clone())].into());
+
+    names.experiments.clear();
+    let still = find("exp", &experiment.spec, &status, &names);
+    assert_eq!(still["rte"].as_ref().unwrap().run, teacher.name);
+}
+
+#[test]
+fn a_run_that_another_experiment_made_is_joined_once_and_the_status_says_what_does_not_count() {
+    let mut experiment = build::distilled(&["rte"]);
+    experiment.spec.compute.threads = Some(4);
+    let mut observed = known(&experiment);
+    let mut theirs = build::distilled(&["rte"]);
+    theirs.spec.compute.threads = Some(2);
+    let teacher = nodes(&theirs, &Named::new()).remove(0);
+    observed.runs.insert(teacher.name.clone(), run(&teacher, "theirs", false, RunPhase::Running));
+    let first = plan(&experiment, &observed, build::start());
+    let joins = |plan: &bam_operator::plan::Plan<_>| {
+        plan.actions.iter().filter(|it| matches!(it.action, Action::JoinRun { .. })).count()
+    };
+    assert_eq!((joins(&first), first.actions.len()), (1, 1));
+    assert!(
+        matches!(&first.actions[0].why, Why::Joined { by, differences } if by == "theirs" && differences == &["threads"])
+    );
+    let shared = &first.status.runs[1].shared;
+    assert_eq!(shared, "is shared with experiment theirs, which made it; what is said here of threads does not count");
+
+    observed.runs.get_mut(&teacher.name).unwrap().owned = true;
+    assert_eq!(joins(&plan(&experiment, &observed, build::start())), 0);
+}
+
+#[test]
+fn what_the_platform_refused_is_said() {
+    let experiment = build::experiment(&["rte"]);
+    let mut observed = known(&experiment);
+    observed.obstacle = Some(Why::Refused { message: "cannot make run run-1: over quota".to_owned() });
+    let plan = plan(&experiment, &observed, build::start());
+    assert!(plan.status.waiting_for.contains("over quota"), "{}", plan.status.waiting_for);
+    assert_eq!(plan.actions.len(), 1, "and tried again");
+}
