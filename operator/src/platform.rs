@@ -234,13 +234,9 @@ async fn carry_out<P: Platform>(
     for Planned { title, action, why } in actions {
         match platform.execute(subject, action).await? {
             Outcome::Done => {
-                let run = action.run();
-                tracing::info!(
-                    namespace = subject.namespace,
-                    run,
-                    reason = why.reason(),
-                    "{title}: {action}, since it {why}"
-                );
+                let namespace = Some(subject.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+                let (run, reason) = (action.run(), why.reason());
+                tracing::info!(namespace, run, reason, "{title}: {action}, since it {why}");
             }
             Outcome::DoneBefore => tracing::debug!(run = action.run(), "{title}: {action}: done before"),
             Outcome::NotNow => soon = Some(platform.now().saturating_add(NOT_NOW).unwrap_or(Timestamp::MAX)),

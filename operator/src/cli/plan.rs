@@ -114,6 +114,9 @@ fn tree(look: &Look, graph: &Graph, seen: &Observed, unknown: Option<&str>) -> S
     if let Some(fault) = &graph.fault {
         text += &format!("a run {fault}\n");
     }
+    for why in &graph.unknown {
+        text += &format!("the student {why}\n");
+    }
     text += "\nIf an attempt does not end well:\n";
     for line in retry::in_words(&look.experiment.spec.failure_policy) {
         text += &format!("  {line}\n");
@@ -163,8 +166,9 @@ fn inputs(graph: &Graph, unknown: Option<&str>) -> String {
 fn shape(experiment: &BamExperiment) -> String {
     let spec = &experiment.spec;
     let names = "named once the digests of data, vocabulary and weights are known";
-    let teachers = if spec.distill.is_some() { spec.tasks.len() } else { 0 };
-    let tasks: Vec<_> = spec.tasks.iter().take(teachers).map(|task| task.name.as_str()).collect();
+    let distill = spec.distill.as_ref();
+    let trained = |task: &str| distill.is_some_and(|distill| !distill.teachers.contains_key(task));
+    let tasks: Vec<_> = spec.tasks.iter().map(|task| task.name.as_str()).filter(|task| trained(task)).collect();
     let teachers = if tasks.is_empty() {
         String::new()
     } else {

@@ -10,6 +10,7 @@ use bam_crds::run::RunPhase;
 use super::screen::{Bars, Lines};
 use super::{BamDir, Exit, describe, input, logging, say};
 use crate::local::{Local, Look, Mode, Screen, Settings, ledger::Ledger, progress, trainer};
+use crate::plan::teachers;
 use crate::platform::drive;
 
 /// Arguments of `bam run`.
@@ -55,6 +56,7 @@ async fn train(arguments: &Arguments, settings: Settings, experiment: BamExperim
     let bam_dir = settings.bam_dir.clone();
     let max_parallel = settings.max_parallel;
     note_changes(&experiment, &bam_dir)?;
+    require_named_teachers(&experiment, &bam_dir)?;
     let interrupted = if arguments.plain || !std::io::stderr().is_terminal() {
         let lines = Lines::default();
         logging::start("info", None);
@@ -90,6 +92,21 @@ fn note_changes(experiment: &BamExperiment, bam_dir: &Path) -> Result<(), Exit> 
         super::complain(&format!("note: {name} is not what it was when it was run last; what fits is used again"));
     }
     Ok(())
+}
+
+/// In a cluster a teacher that the manifest names may come later. Here nobody else makes it while this waits.
+fn require_named_teachers(experiment: &BamExperiment, bam_dir: &Path) -> Result<(), Exit> {
+    let name = experiment.metadata.name.as_deref().unwrap_or_default();
+    let ledger = Ledger::open(bam_dir, Mode::ReadOnly)?;
+    let named = teachers::find(name, &experiment.spec, &ledger.experiment_status(name)?, &ledger);
+    let missing: Vec<_> = named
+        .iter()
+        .filter_map(|(task, teacher)| Some(format!("distill.teachers.{task}: the student {}", teacher.as_ref().err()?)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Exit::failed(missing.join("\n") + "\nrun the experiments that are named first, with the same --bam-dir"))
 }
 
 /// Shows what came of it.
