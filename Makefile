@@ -8,10 +8,10 @@ MODEL := pretrained_models/all-MiniLM-L6-v2
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test parity gen fmt lint clean
+.PHONY: help setup build demo cluster cluster-down test parity gen fmt lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs (Debian packages, libtorch); quick when it is there
 	@scripts/setup.sh
@@ -27,6 +27,14 @@ else
 	@test -e "$(BAM_DIR)/$(MODEL)" || scripts/weights.sh "$(BAM_DIR)"
 endif
 	target/release/bam run -f examples/rte-mrpc-bam.yaml --bam-dir "$(BAM_DIR)"
+
+# With images of your own there is nothing to build.
+cluster: $(if $(BAM_OPERATOR_IMAGE),,build) ## start a Kubernetes cluster here and install the operator; or install into that of KUBECONFIG
+	@scripts/cluster.sh up
+	@BAM_DIR="$(BAM_DIR)" scripts/cluster.sh install
+
+cluster-down: ## end that cluster and remove all it left
+	@scripts/cluster.sh down
 
 test: ## everything that must hold before a commit: format, lints, all tests
 	@scripts/test.sh
