@@ -8,7 +8,7 @@ MODEL := pretrained_models/all-MiniLM-L6-v2
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo cluster cluster-down test parity gen fmt lint clean
+.PHONY: help setup build demo cluster cluster-down test test-long parity gen fmt lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ cluster-down: ## end that cluster and remove all it left
 
 test: ## everything that must hold before a commit: format, lints, all tests
 	@scripts/test.sh
+
+test-long: ## faults at random, for 30 minutes (MINUTES=N)
+	@scripts/test.sh long $(MINUTES)
 
 parity: setup ## compare the trainer with reference implementations in Python (large download)
 	bash tests/parity/run.sh

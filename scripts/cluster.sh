@@ -7,6 +7,7 @@
 #   up              start the cluster, or what is missing of it; quick when it runs
 #   down            end it and remove everything it left, but for downloads and builds
 #   images          build the images of operator and trainer and put them into the cluster
+#   deploy          images and the Helm chart, for tests that bring their own data
 #   install         images, storage and the Helm chart (BAM_DIR=folder for your own data)
 #   env             print the shell line that points kubectl at the cluster
 #   status          what runs
@@ -45,7 +46,7 @@ foreign_cluster() {
 need_root() {
   [[ $(id -u) -ne 0 ]] || return 0
   have sudo || die "the test cluster needs root, and there is no sudo"
-  exec sudo env BAM_CACHE="$CACHE_DIR" BAM_DIR="${BAM_DIR:-}" PATH="$PATH" "$SELF" "$@"
+  exec sudo env BAM_CACHE="$CACHE_DIR" BAM_DIR="${BAM_DIR:-}" BAM_PROFILE="${BAM_PROFILE:-}" PATH="$PATH" "$SELF" "$@"
 }
 
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
@@ -233,6 +234,10 @@ main() {
     images)
       need_root "$@"
       run_as_one cluster images
+      ;;
+    deploy)
+      need_root "$@"
+      run_as_one cluster deploy
       ;;
     install)
       if foreign_cluster; then

@@ -7,6 +7,11 @@
 #   BAM_GLUE_DIR      a BAM_DIR with the real glue_data, for the tests that want it. When unset,
 #                     a `bam_dir` in a folder beside the checkout is taken. Without one
 #                     these tests say `SKIPPED: why` on a line of their own.
+#   KUBECONFIG        a cluster of your own, with this operator installed (`make cluster`), to run the cluster's
+#                     tests against; they fill a folder of its node, $BAM_TEST_VOLUME_DIR. When unset, a cluster
+#                     is started on this machine (as root), and ended again if it did not run before.
+#
+# Usage: scripts/test.sh          or: scripts/test.sh long [MINUTES]: faults at random for as long (default 30)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -15,7 +20,15 @@ export CARGO_TERM_COLOR=never # the output is read below, also when a terminal s
 passed=0 failed=0 skipped=0
 failed_stages=()
 STAGE_LOG=$(mktemp)
-trap 'rm -f "$STAGE_LOG"' EXIT
+CLUSTER_IS_OURS=
+trap clean_up EXIT
+
+clean_up() {
+  rm -f "$STAGE_LOG"
+  if [[ -n $CLUSTER_IS_OURS ]]; then
+    scripts/cluster.sh down || true
+  fi
+}
 
 # sum_of_results FILE: passed, failed and skipped as cargo's `test result:` lines say. A
 # test that has nothing to work on passes for cargo, and says so in a line `SKIPPED: …`.
@@ -110,6 +123,34 @@ prepare_data() {
   fi
 }
 
+# prepare_cluster: one to test in, with the operator as it was just built.
+prepare_cluster() {
+  local ours=$CACHE_DIR/cluster/kubeconfig
+  if [[ -n ${KUBECONFIG:-} && $(realpath -m -- "$KUBECONFIG") != "$(realpath -m -- "$ours")" ]]; then
+    say "cluster: that of KUBECONFIG=$KUBECONFIG"
+    export BAM_TEST_KUBECONFIG=$KUBECONFIG
+    return
+  fi
+  if [[ $(id -u) -ne 0 ]] && ! sudo -n true 2>/dev/null; then
+    say "cluster: none, since only root can start one (or set KUBECONFIG)"
+    return
+  fi
+  scripts/cluster.sh status >/dev/null 2>&1 || CLUSTER_IS_OURS=yes
+  stage "cluster" scripts/cluster.sh up
+  stage "operator into the cluster" env BAM_PROFILE=debug scripts/cluster.sh deploy
+  # The failed stages count; the tests would only fail for the same reason.
+  [[ " ${failed_stages[*]:-} " != *cluster* ]] || return 0
+  export BAM_TEST_KUBECONFIG=$ours BAM_TEST_CLUSTER_SCRIPT=$REPO_ROOT/scripts/cluster.sh
+  export BAM_TEST_VOLUME_DIR=$CACHE_DIR/test-volumes
+  mkdir -p "$BAM_TEST_VOLUME_DIR"
+}
+
+# long MINUTES: the tests that nobody wants to wait for each time.
+long() {
+  export BAM_TEST_MINUTES=$1
+  stage "faults for $1 minutes" cargo test --workspace --no-fail-fast --test e2e_cluster -- --ignored --nocapture
+}
+
 finish() {
   printf '\n'
   if ((${#failed_stages[@]} > 0)); then
@@ -133,9 +174,16 @@ main() {
   stage lints cargo clippy --workspace --all-targets -- -D warnings
   stage build cargo build --workspace --all-targets
   prepare_data
+  if [[ ${1:-} == long ]]; then
+    prepare_cluster
+    long "${2:-30}"
+    finish
+    return
+  fi
 
   cargo_test "unit tests" --lib --bins
   local quick trainer slow
+  prepare_cluster
   mapfile -t quick < <(test_targets crds operator)
   mapfile -t trainer < <(test_targets trainer)
   mapfile -t slow < <(test_targets . | grep '^e2e')

@@ -39,9 +39,12 @@ ensure_pause() {
 
 import_pause() { has_image "$PAUSE_IMAGE" || put_image "$PAUSE_IMAGE" bam-pause "$PAUSE" --tag "${PAUSE_IMAGE##*:}"; }
 
-# image_arguments PROGRAM: sets ARGUMENTS, for the image of target/release/PROGRAM.
+# BAM_PROFILE says of which build, as cargo's folders are called.
+readonly BUILD=target/${BAM_PROFILE:-release}
+
+# image_arguments PROGRAM: sets ARGUMENTS, for the image of PROGRAM as it was built last.
 image_arguments() {
-  ARGUMENTS=("$1" "$REPO_ROOT/target/release/$1"
+  ARGUMENTS=("$1" "$REPO_ROOT/$BUILD/$1"
     --tree "$(dirname "$("$REPO_ROOT/scripts/libtorch.sh" --print)")" --digests "$CACHE_DIR/image-digests.json")
 }
 
@@ -75,7 +78,7 @@ images() {
   say "images of operator and trainer"
   alive containerd || die "the test cluster does not run; run: scripts/cluster.sh up"
   for program in bam-operator bam-trainer; do
-    [[ -x $REPO_ROOT/target/release/$program ]] || missing+=("target/release/$program")
+    [[ -x $REPO_ROOT/$BUILD/$program ]] || missing+=("$BUILD/$program")
   done
   ((${#missing[@]} == 0)) || die "not built yet: ${missing[*]}; run: make build"
   for program in bam-operator bam-trainer; do

@@ -97,11 +97,12 @@ ensure_volume() {
     die "the claim $CLAIM is not bound to its volume: kubectl describe pvc $CLAIM"
 }
 
-# chart KUBECONFIG: installs or upgrades the release.
+# chart KUBECONFIG: installs or upgrades the release. CRDs that an earlier one left, or that somebody applied, become its
+# own.
 chart() {
   say "operator: installing the chart, and waiting for it (up to 3 minutes)"
   "$HELM" upgrade --install "$RELEASE" "$REPO_ROOT/charts/bam-operator" --kubeconfig "$1" \
-    --namespace "$NAMESPACE" --create-namespace \
+    --namespace "$NAMESPACE" --create-namespace --take-ownership \
     --set "operator.image=$OPERATOR_IMAGE" --set "trainer.image=$TRAINER_IMAGE" \
     --wait --timeout 3m >/dev/null || {
     kubectl --kubeconfig "$1" --namespace "$NAMESPACE" get pods >&2 || true
@@ -111,11 +112,17 @@ chart() {
   note "the operator is ready, in namespace $NAMESPACE"
 }
 
-# install: into our own cluster.
+# deploy: the operator into our own cluster, without any data.
+deploy() {
+  ensure_helm
+  images
+  chart "$ADMIN_KUBECONFIG"
+}
+
+# install: into our own cluster, with data for experiments.
 install() {
   local data
   data=$(data_dir)
-  [[ -d $REPO_ROOT/charts/bam-operator ]] || die "charts/bam-operator is missing in this checkout"
   ensure_helm
   images
   say "storage: claim $CLAIM shows $data"
