@@ -53,8 +53,9 @@ impl Document {
 
 /// All documents of a text that are not empty.
 pub fn documents(text: &str) -> Result<Vec<Document>, NotYaml> {
-    // As kubectl reads it: `yes` and `on` are booleans there too.
-    let parsed = serde_saphyr::from_multiple::<Spanned<Node>>(text);
+    // As kubectl and the API server read it: `yes` and `on` are booleans there too, and 017 is 15.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let parsed = serde_saphyr::from_multiple_with_options::<Spanned<Node>>(text, options);
     let nodes = parsed.map_err(|error| NotYaml {
         line: error.location().map(|location| location.line()),
         message: sentence(&error),
@@ -145,10 +146,11 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Scalar(value.into()))
     }
 
-    /// A whole one is an integer, as it is after kubectl has made JSON of it (`2.0` is sent as `2`).
+    /// A whole one that 64 bits hold is an integer, as it is after kubectl has made JSON of it (`2.0` is sent as `2`).
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        let whole = value.fract() == 0.0 && value.abs() < 1e15;
-        let number = if whole { Some(Number::from(value as i64)) } else { Number::from_f64(value) };
+        // Not by a cast: Go writes the shortest digits that mean this number, and zeros behind them, and so does Rust.
+        let whole = (value.fract() == 0.0).then(|| format!("{:.0}", value + 0.0).parse::<i64>().ok()).flatten();
+        let number = whole.map(Number::from).or_else(|| Number::from_f64(value));
         Ok(Node::Scalar(number.map_or(Value::Null, Value::Number)))
     }
 
