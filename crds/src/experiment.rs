@@ -233,17 +233,22 @@ pub struct ComputeSpec {
     pub write_test_outputs: bool,
 }
 
+/// The amounts that a container can be given; a pod with anything else is refused, and so would be every Job.
+const RESOURCE_NAMES: &str = "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.contains('/'))";
+const RESOURCE_NAMES_MESSAGE: &str =
+    "there are cpu, memory, ephemeral-storage and hugepages-…, and what has a domain before it, as nvidia.com/gpu has";
+
 /// What a pod asks for, and what it may use at most.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
     /// By name: `cpu`, `memory`, ….
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": RESOURCE_NAMES, "message": RESOURCE_NAMES_MESSAGE}]))]
     pub requests: BTreeMap<String, Quantity>,
     /// By name.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": RESOURCE_NAMES, "message": RESOURCE_NAMES_MESSAGE}]))]
     pub limits: BTreeMap<String, Quantity>,
 }
 

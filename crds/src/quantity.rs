@@ -8,8 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub struct Quantity(pub String);
 
 /// What a [`Quantity`] may look like: what a pod may ask for, but not less than nothing.
-pub const QUANTITY_PATTERN: &str =
-    r"^([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]{1,2})?$";
+pub const QUANTITY_PATTERN: &str = r"^([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]{1,2})?$";
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -139,7 +139,12 @@ fn fill(text: &str) -> String {
 }
 
 fn say(disagreements: &[String], judge: &str) {
-    assert!(disagreements.is_empty(), "{} times {judge} says otherwise:\n\n{}", disagreements.len(), disagreements.join("\n\n"));
+    assert!(
+        disagreements.is_empty(),
+        "{} times {judge} says otherwise:\n\n{}",
+        disagreements.len(),
+        disagreements.join("\n\n")
+    );
 }
 
 #[test]
@@ -212,13 +217,26 @@ fn plain(field: &str) -> String {
 }
 
 impl Cluster {
-    /// None where nobody named a cluster.
-    async fn new() -> Option<Self> {
-        let path = std::env::var_os("BAM_TEST_KUBECONFIG")?;
+    /// One with our CRDs, and a namespace for this test. None where nobody named a cluster.
+    async fn new(test: &str) -> Option<Self> {
+        let Some(path) = std::env::var_os("BAM_TEST_KUBECONFIG") else {
+            println!("SKIPPED: no cluster: set BAM_TEST_KUBECONFIG");
+            return None;
+        };
         let kubeconfig = Kubeconfig::read_from(path).expect("BAM_TEST_KUBECONFIG names a kubeconfig");
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
-        Some(Self { client, namespace: format!("bam-verdicts-{}", std::process::id()) })
+        let cluster = Self { client, namespace: format!("bam-{test}-{}", std::process::id()) };
+        cluster.define().await;
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": cluster.namespace}});
+        let made = cluster.send(Method::POST, "/api/v1/namespaces", "application/json", &namespace.to_string()).await;
+        assert!(made.is_yes(), "{}", made.message());
+        Some(cluster)
+    }
+
+    async fn say(self, disagreements: &[String]) {
+        self.send(Method::DELETE, &format!("/api/v1/namespaces/{}", self.namespace), YAML, "").await;
+        say(disagreements, "the API server");
     }
 
     async fn send(&self, method: Method, path: &str, content: &str, body: &str) -> Answer {
@@ -298,7 +316,10 @@ impl Cluster {
             return Some("it accepts this".to_owned());
         }
         if case.is_run {
-            return accepted.into_iter().find_map(|run| serde_json::from_value::<BamRun>(run).err()).map(|it| it.to_string());
+            return accepted
+                .into_iter()
+                .find_map(|run| serde_json::from_value::<BamRun>(run).err())
+                .map(|it| it.to_string());
         }
         // What the operator reads from the cluster is what `bam run` reads from the file.
         let there: Result<Vec<BamExperiment>, _> = accepted.into_iter().map(serde_json::from_value).collect();
@@ -309,6 +330,123 @@ impl Cluster {
             Err(error) => Some(format!("the operator cannot read it: {error}")),
         }
     }
+}
+
+/// An experiment with every field.
+fn whole() -> Value {
+    let options = json!({
+        "learningRate": "5e-5", "weightDecayRate": "0.01", "lrDecay": "0.9", "numTrainEpochs": 6, "warmupProportion": "0.1",
+        "maxSeqLength": 128, "trainBatchSize": 128, "doLowerCase": true, "doubleUnordered": true,
+        "taskWeightExponent": "0.75", "datasetMultiples": true, "debug": false,
+    });
+    json!({
+        "apiVersion": "bam.dev/v1alpha1",
+        "kind": "BamExperiment",
+        "metadata": {"name": "x", "labels": {"team": "nlp"}, "annotations": {"note": "all"}},
+        "spec": {
+            "tasks": [{"name": "rte", "teacher": {"hyperparameters": options}}, {"name": "mrpc"}, {"name": "mnli"}],
+            "distill": {
+                "annealing": false, "weight": "0.3", "hyperparameters": options,
+                "teachers": {"mnli": {"experiment": "mnli-model"}, "mrpc": {"run": "run-0123456789abcdef"}},
+            },
+            "hyperparameters": options,
+            "seed": 7, "trials": 3, "maxParallelRuns": 2,
+            "model": {"pretrained": "tiny"},
+            "storage": {"persistentVolumeClaim": {"claimName": "bam-dir"}},
+            "compute": {
+                "image": "trainer:1", "threads": 4, "microBatchTokens": 4096, "saveCheckpointsSteps": 100,
+                "writeTestOutputs": true,
+                "resources": {"requests": {"cpu": 1, "memory": "4Gi"}, "limits": {"cpu": 2, "memory": "8Gi"}},
+            },
+            "failurePolicy": {"applicationRetries": 2, "infrastructureRetries": 3},
+        },
+    })
+}
+
+/// What people, editors and templates may put into a field.
+const ODD: [&str; 52] = [
+    "",
+    "null",
+    "~",
+    "true",
+    "yes",
+    "On",
+    "\"true\"",
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "+1",
+    "1.0",
+    "1.5",
+    "-0.5",
+    ".5",
+    "5.",
+    "1e3",
+    "1e-3",
+    "5E-5",
+    "017",
+    "08",
+    "0x1F",
+    "0b11",
+    "1_000",
+    "1:30",
+    "65537",
+    "4294967296",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "18446744073709551616",
+    "1e400",
+    "\"1\"",
+    "\"0.5\"",
+    "\"1e3\"",
+    "\" 1\"",
+    "\"1\\n\"",
+    "\"\"",
+    "text",
+    "TEXT",
+    "Ünïcode",
+    "a b",
+    "4Gi",
+    "500m",
+    "2024-11-01",
+    "2024-11-01T10:00:00Z",
+    "[]",
+    "{}",
+    "[1]",
+    "{a: 1}",
+    "{rte: null}",
+];
+
+/// The places of all values below, as JSON pointers.
+fn places(value: &Value, pointer: &str) -> Vec<String> {
+    let below: Vec<_> = match value {
+        Value::Object(fields) => fields.iter().map(|(field, value)| (field.replace('/', "~1"), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect(),
+        _ => Vec::new(),
+    };
+    let below = below.into_iter().flat_map(|(step, value)| places(value, &format!("{pointer}/{step}")));
+    std::iter::once(pointer.to_owned()).chain(below).collect()
+}
+
+#[tokio::test]
+async fn every_field_takes_every_odd_value_or_refuses_it_on_both_sides() {
+    let Some(cluster) = Cluster::new("odd").await else { return };
+    let mut disagreements = Vec::new();
+    for place in places(&whole(), "").into_iter().skip(1) {
+        let mut object = whole();
+        *object.pointer_mut(&place).unwrap() = "ODD".into();
+        let object = object.to_string();
+        for odd in ODD {
+            let text = object.replacen("\"ODD\"", &format!(" {odd} "), 1);
+            let (at, said) = checked(&text);
+            let case = Case { name: format!("{place}: {odd}"), text, before: None, at, is_run: false };
+            let disagreement = cluster.disagreement(&case).await;
+            disagreements.extend(disagreement.map(|it| format!("{}\n  {it}\n  {}", case.name, said.join("\n  "))));
+        }
+    }
+    cluster.say(&disagreements).await;
 }
 
 /// Some refusals name no field.
@@ -337,19 +475,11 @@ fn documents(text: &str) -> impl Iterator<Item = &str> {
 
 #[tokio::test]
 async fn an_api_server_gives_every_verdict_of_the_table() {
-    let Some(cluster) = Cluster::new().await else {
-        println!("SKIPPED: no cluster: set BAM_TEST_KUBECONFIG");
-        return;
-    };
-    cluster.define().await;
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": cluster.namespace}}).to_string();
-    let made = cluster.send(Method::POST, "/api/v1/namespaces", "application/json", &namespace).await;
-    assert!(made.is_yes(), "{}", made.message());
+    let Some(cluster) = Cluster::new("verdicts").await else { return };
     let mut disagreements = Vec::new();
     for case in cases() {
         let disagreement = cluster.disagreement(&case).await;
         disagreements.extend(disagreement.map(|what| format!("{}\n  {what}", case.name)));
     }
-    cluster.send(Method::DELETE, &format!("/api/v1/namespaces/{}", cluster.namespace), YAML, "").await;
-    say(&disagreements, "the API server");
+    cluster.say(&disagreements).await;
 }

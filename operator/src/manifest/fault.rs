@@ -6,7 +6,7 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::Value;
 
-use super::schema::Schema;
+use super::schema::{INT_OR_STRING, Schema};
 use super::yaml::Document;
 use bam_crds::hyperparameters::DECIMAL_PATTERN;
 use bam_crds::nearest;
@@ -104,6 +104,8 @@ fn sentence(document: &Document, schema: &Schema, pointer: &str, kind: &Kind, va
             format!("{value} is not one of {}{}", options.join(", "), hint.unwrap_or_default())
         }
         Kind::Type { .. } => wrong_type(schema, pointer, value, &shown),
+        // The only one is that of the type `INT_OR_STRING`, and it does not keep the value.
+        Kind::Custom { .. } => wrong_type(schema, pointer, document.value.pointer(pointer).unwrap_or(value), &shown),
         Kind::Minimum { limit } => format!("must be at least {limit}, but is {shown}"),
         Kind::Maximum { limit } => format!("must be at most {limit}, but is {shown}"),
         Kind::MinItems { limit } => format!("must have at least {}", items(*limit)),
@@ -127,7 +129,7 @@ fn items(count: u64) -> String {
 }
 
 fn is_int_or_string(schema: &Schema, pointer: &str) -> bool {
-    schema.at(pointer).is_some_and(|schema| schema["x-kubernetes-int-or-string"] == true)
+    schema.at(pointer).is_some_and(|schema| schema[INT_OR_STRING] == true)
 }
 
 fn wrong_type(schema: &Schema, pointer: &str, value: &Value, shown: &str) -> String {

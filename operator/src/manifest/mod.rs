@@ -63,7 +63,11 @@ fn add(manifest: &mut Manifest, document: &Document) {
         return;
     }
     manifest.notes.extend(notes(document, schema));
-    match serde_json::from_value(admitted(document, schema)) {
+    let mut value = admitted(document, schema);
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
+    match serde_json::from_value(value) {
         Ok(mut experiment) => {
             manifest.notes.extend(metadata::complete(document, &mut experiment));
             manifest.experiments.push(experiment);
@@ -93,7 +97,7 @@ fn admitted(document: &Document, schema: &Schema) -> Value {
         object.retain(|field, value| !(value.is_null() && schema.fields("").contains(&field.as_str())));
     }
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.retain(|_, value| !value.is_null());
+        metadata.retain(|field, value| !(value.is_null() && schema.fields("/metadata").contains(&field.as_str())));
         for texts in ["labels", "annotations"] {
             let texts = metadata.get_mut(texts).and_then(Value::as_object_mut).into_iter().flatten();
             texts.filter(|(_, text)| text.is_null()).for_each(|(_, text)| *text = "".into());

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use bam_crds::schema;
-use jsonschema::Validator;
+use jsonschema::{Keyword, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
 /// What a kind's CRD says about its objects.
@@ -40,7 +40,8 @@ impl Schema {
         properties.insert("metadata".to_owned(), metadata());
         properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
         properties.insert("kind".to_owned(), json!({"type": "string"}));
-        let validator = jsonschema::validator_for(&schema).expect("the schema of our own CRD is one");
+        let options = jsonschema::options().with_keyword(INT_OR_STRING, |_, _, _| Ok(Box::new(IntOrString)));
+        let validator = options.build(&schema).expect("the schema of our own CRD is one");
         let kind = crd.pointer("/spec/names/kind").and_then(Value::as_str).expect("a CRD names its kind");
         Self { kind: kind.to_owned(), structural, validator }
     }
@@ -117,16 +118,25 @@ fn strict(schema: &mut Value) {
     }
 }
 
-/// From the dialect of Kubernetes to that of JSON schema.
+/// No fields but those that have a name.
 fn strict_object(schema: &mut Map<String, Value>) {
-    if schema.get("x-kubernetes-int-or-string") == Some(&json!(true)) {
-        schema.insert("type".to_owned(), json!(["integer", "string"]));
-        // An integer is what 64 bits hold, and nothing else that is whole.
-        schema.entry("minimum").or_insert_with(|| json!(i64::MIN));
-        schema.entry("maximum").or_insert_with(|| json!(i64::MAX));
-    }
     if schema.get("properties").is_some_and(Value::is_object) && schema.get("type").is_some() {
         schema.entry("additionalProperties").or_insert_with(|| json!(false));
+    }
+}
+
+/// Set where a value is a text, or a whole number that 64 bits hold.
+pub const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
+
+struct IntOrString;
+
+impl<'i> Keyword<'i> for IntOrString {
+    fn validate(&self, value: &'i Value) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(value) { Ok(()) } else { Err(ValidationError::custom(INT_OR_STRING)) }
+    }
+
+    fn is_valid(&self, value: &'i Value) -> bool {
+        value.is_string() || value.is_i64()
     }
 }
 
