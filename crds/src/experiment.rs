@@ -38,7 +38,8 @@ use crate::run::{Role, RunPhase, RunProgress};
     printcolumn(name = "Waiting For", type_ = "string", json_path = ".status.waitingFor", priority = 1)
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self.tasks == oldSelf.tasks")
+// A list with keys equals another one in any order, and the order of the tasks decides what is learned.
+#[x_kube(validation = Rule::new("self.tasks == oldSelf.tasks && self.tasks.map(t, t.name) == oldSelf.tasks.map(t, t.name)")
     .message("tasks are immutable: what is trained would be another model; create a new experiment").field_path(".tasks"))]
 #[x_kube(validation = Rule::new("has(self.distill) == has(oldSelf.distill) && (!has(self.distill) || self.distill == oldSelf.distill)")
     .message("distill is immutable: what is trained would be another model; create a new experiment").field_path(".distill"))]
@@ -94,6 +95,11 @@ fn one() -> u32 {
     1
 }
 
+/// An RFC 1123 subdomain: the name of an object.
+const DNS_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// Printable ASCII without blanks: no pod has an image with anything else.
+pub(crate) const IMAGE: &str = "^[!-~]+$";
+
 /// One data set with its head and metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -144,7 +150,7 @@ pub struct DistillSpec {
 pub struct TeacherRef {
     /// An experiment in this namespace that has the task: its student (of the first trial) teaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DNS_NAME))]
     pub experiment: Option<String>,
     /// A run in this namespace that has the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -194,7 +200,7 @@ const CLAIM_SCHEME: &str = "pvc://";
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimSpec {
     /// Its name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DNS_NAME))]
     pub claim_name: String,
 }
 
@@ -204,7 +210,7 @@ pub struct ClaimSpec {
 pub struct ComputeSpec {
     /// The trainer's container image. Default: the one that the operator was installed with. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = "^[^ ]+$"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = IMAGE))]
     pub image: Option<String>,
     /// What each pod asks for and may use at most, as in a pod: `requests: { memory: 4Gi }`. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -227,17 +233,22 @@ pub struct ComputeSpec {
     pub write_test_outputs: bool,
 }
 
+/// The amounts that a container can be given; a pod with anything else is refused, and so would be every Job.
+const RESOURCE_NAMES: &str = "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.contains('/'))";
+const RESOURCE_NAMES_MESSAGE: &str =
+    "there are cpu, memory, ephemeral-storage and hugepages-…, and what has a domain before it, as nvidia.com/gpu has";
+
 /// What a pod asks for, and what it may use at most.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
     /// By name: `cpu`, `memory`, ….
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": RESOURCE_NAMES, "message": RESOURCE_NAMES_MESSAGE}]))]
     pub requests: BTreeMap<String, Quantity>,
     /// By name.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": RESOURCE_NAMES, "message": RESOURCE_NAMES_MESSAGE}]))]
     pub limits: BTreeMap<String, Quantity>,
 }
 

@@ -7,6 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quantity(pub String);
 
+/// What a [`Quantity`] may look like: what a pod may ask for, but not less than nothing.
+pub const QUANTITY_PATTERN: &str = r"^([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]{1,2})?$";
+
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         int_or_string(deserializer).map(Self)
@@ -27,7 +30,7 @@ impl JsonSchema for Quantity {
             "x-kubernetes-int-or-string": true,
             "minimum": 0,
             "maxLength": 32,
-            "pattern": "^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$",
+            "pattern": QUANTITY_PATTERN,
         })
     }
 }

@@ -41,11 +41,13 @@ fn printable(crd: &impl serde::Serialize) -> Value {
     crd
 }
 
-/// Two things that schemars writes and an API server dislikes: `uint32` formats (a warning at every apply), and
-/// floating-point bounds of integers.
+/// Three things that schemars writes and that an API server should not get: `uint32` formats (a warning at every apply),
+/// floating-point bounds of integers, and `nullable`. Without it the server drops a null, so that it means the same as an
+/// absent field to everyone: to rules with `has()`, to defaults, and to comparisons with the object before.
 fn rewrite(value: &mut Value) {
     match value {
         Value::Object(map) => {
+            map.remove("nullable");
             rewrite_format(map);
             map.values_mut().for_each(rewrite);
         }
@@ -66,7 +68,8 @@ fn rewrite_format(schema: &mut Map<String, Value>) {
     schema.entry("minimum").or_insert_with(|| 0.into());
     schema.entry("maximum").or_insert_with(|| largest.into());
     for bound in ["minimum", "maximum"] {
-        if let Some(whole) = schema[bound].as_f64() {
+        // What is a whole number already may be too large for a float to hold it.
+        if let Some(whole) = schema[bound].as_f64().filter(|_| schema[bound].is_f64()) {
             schema.insert(bound.to_owned(), (whole as u64).into());
         }
     }

@@ -6,9 +6,11 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::Value;
 
-use super::schema;
+use super::schema::{INT_OR_STRING, Schema};
 use super::yaml::Document;
+use bam_crds::hyperparameters::DECIMAL_PATTERN;
 use bam_crds::nearest;
+use bam_crds::quantity::QUANTITY_PATTERN;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,40 +60,41 @@ pub fn pointer(dotted: &str) -> String {
 }
 
 /// The faults behind one error of the schema: several if several fields are unknown.
-pub fn from_schema(document: &Document, error: &ValidationError<'_>) -> Vec<Fault> {
+pub fn from_schema(document: &Document, schema: &Schema, error: &ValidationError<'_>) -> Vec<Fault> {
     let pointer = error.instance_path().as_str();
     match error.kind() {
         Kind::AdditionalProperties { unexpected } => unexpected
             .iter()
-            .map(|field| Fault::at(document, &format!("{pointer}/{}", escape(field)), unknown(pointer, field)))
+            .map(|field| Fault::at(document, &format!("{pointer}/{}", escape(field)), unknown(schema, pointer, field)))
             .collect(),
         Kind::Required { property } => {
             let field = property.as_str().unwrap_or_default();
             let below = format!("{pointer}/{field}");
-            let about = schema::at(&below).and_then(|schema| schema["description"].as_str()).unwrap_or_default();
+            let about = schema.at(&below).and_then(|schema| schema["description"].as_str()).unwrap_or_default();
             // The description of the specification is that of the whole object.
             let about = if below == "/spec" { "what to train" } else { about };
             let about = about.split(". ").next().unwrap_or_default().trim_end_matches('.').replace('\n', " ");
             let about = if about.is_empty() { String::new() } else { format!(" ({})", lower(&about)) };
             vec![Fault::at(document, &below, format!("is missing{about}"))]
         }
-        kind => vec![Fault::at(document, pointer, sentence(document, pointer, kind, error.instance()))],
+        kind => vec![Fault::at(document, pointer, sentence(document, schema, pointer, kind, error.instance()))],
     }
 }
 
-fn escape(field: &str) -> String {
+/// A field's name as a step of a JSON pointer.
+pub fn escape(field: &str) -> String {
     field.replace('~', "~0").replace('/', "~1")
 }
 
-fn unknown(parent: &str, field: &str) -> String {
-    let known = schema::fields(parent);
+fn unknown(schema: &Schema, parent: &str, field: &str) -> String {
+    let known = schema.fields(parent);
     match nearest(field, known.iter().copied()) {
         Some(meant) => format!("there is no such field; did you mean {meant}?"),
         None => format!("there is no such field; there are {}", known.join(", ")),
     }
 }
 
-fn sentence(document: &Document, pointer: &str, kind: &Kind, value: &Value) -> String {
+fn sentence(document: &Document, schema: &Schema, pointer: &str, kind: &Kind, value: &Value) -> String {
     let shown = document.text(pointer).map_or_else(|| value.to_string(), str::to_owned);
     match kind {
         Kind::Enum { options } => {
@@ -100,15 +103,21 @@ fn sentence(document: &Document, pointer: &str, kind: &Kind, value: &Value) -> S
             let hint = nearest(typed, options.iter().copied()).map(|meant| format!("; did you mean {meant}?"));
             format!("{value} is not one of {}{}", options.join(", "), hint.unwrap_or_default())
         }
-        Kind::Type { .. } => wrong_type(pointer, value, &shown),
+        Kind::Type { .. } => wrong_type(schema, pointer, value, &shown),
+        // The only one is that of the type `INT_OR_STRING`, and it does not keep the value.
+        Kind::Custom { .. } => wrong_type(schema, pointer, document.value.pointer(pointer).unwrap_or(value), &shown),
         Kind::Minimum { limit } => format!("must be at least {limit}, but is {shown}"),
         Kind::Maximum { limit } => format!("must be at most {limit}, but is {shown}"),
         Kind::MinItems { limit } => format!("must have at least {}", items(*limit)),
         Kind::MaxItems { limit } => format!("must have at most {}", items(*limit)),
-        Kind::MinLength { .. } => "must not be empty".to_owned(),
+        Kind::MinLength { limit: 1 } => "must not be empty".to_owned(),
+        Kind::MinLength { limit } => format!("must have at least {limit} characters"),
         Kind::MaxLength { limit } => format!("must have at most {limit} characters"),
-        Kind::Pattern { .. } if is_decimal(pointer) => {
+        Kind::Pattern { pattern } if pattern == DECIMAL_PATTERN => {
             format!("{value} is not a decimal number: write it like \"0.1\" or \"5e-5\"")
+        }
+        Kind::Pattern { pattern } if pattern == QUANTITY_PATTERN => {
+            format!("{value} is not an amount: write it like 2, \"500m\" or \"4Gi\"")
         }
         Kind::Pattern { pattern } => format!("{value} must match {pattern}"),
         _ => format!("{value} is refused by the schema ({})", kind.keyword()),
@@ -119,17 +128,17 @@ fn items(count: u64) -> String {
     if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
 }
 
-fn is_decimal(pointer: &str) -> bool {
-    schema::at(pointer).is_some_and(|schema| schema["x-kubernetes-int-or-string"] == true)
+fn is_int_or_string(schema: &Schema, pointer: &str) -> bool {
+    schema.at(pointer).is_some_and(|schema| schema[INT_OR_STRING] == true)
 }
 
-fn wrong_type(pointer: &str, value: &Value, shown: &str) -> String {
-    if is_decimal(pointer) && value.is_f64() {
+fn wrong_type(schema: &Schema, pointer: &str, value: &Value, shown: &str) -> String {
+    if is_int_or_string(schema, pointer) && value.is_f64() {
         return format!("quote it, as Kubernetes keeps no floating-point numbers: \"{shown}\"");
     }
-    let wanted = schema::at(pointer).and_then(|schema| schema["type"].as_str()).unwrap_or("string");
+    let wanted = schema.at(pointer).and_then(|schema| schema["type"].as_str()).unwrap_or("string");
     let wanted = match wanted {
-        _ if is_decimal(pointer) => "a number in quotes",
+        _ if is_int_or_string(schema, pointer) => "a number in quotes",
         "integer" => "a whole number",
         "boolean" => "true or false",
         "string" if value.is_number() || value.is_boolean() => return format!("must be text: quote it, \"{shown}\""),

@@ -1,6 +1,7 @@
 //! Manifests as people write them: read, and refused where an API server would refuse them, with every fault at once.
 
 mod fault;
+mod metadata;
 mod schema;
 mod yaml;
 
@@ -11,6 +12,7 @@ use kube_cel::{ErrorKind, Validator};
 use serde_json::Value;
 
 pub use fault::Fault;
+use schema::Schema;
 use yaml::Document;
 
 /// What a file says.
@@ -54,19 +56,54 @@ fn add(manifest: &mut Manifest, document: &Document) {
         manifest.notes.push(Fault::at(document, "", format!("{other} is left out: this program runs experiments")));
         return;
     }
-    let faults = faults(document);
+    let schema = Schema::experiment();
+    let faults = faults(document, schema, None);
     if !faults.is_empty() {
         manifest.faults.extend(faults);
         return;
     }
-    manifest.notes.extend(notes(document));
-    let mut value = document.value.clone();
-    schema::without_nulls(&mut value, schema::structural());
+    manifest.notes.extend(notes(document, schema));
+    let mut value = admitted(document, schema);
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
     match serde_json::from_value(value) {
-        Ok(experiment) => manifest.experiments.push(experiment),
+        Ok(mut experiment) => {
+            manifest.notes.extend(metadata::complete(document, &mut experiment));
+            manifest.experiments.push(experiment);
+        }
         // The schema is made of the same types; if they should disagree, the types win.
         Err(error) => manifest.faults.push(Fault::at(document, "", error.to_string())),
     }
+}
+
+/// What is wrong with one object of the kind that a CRD of ours defines, or with its change from what it was `before`:
+/// the judgement behind [`read`], for what `bam` has no command for.
+pub fn judge(crd: &Value, text: &str, before: Option<&str>) -> Vec<Fault> {
+    let schema = Schema::new(crd);
+    let only = |text: &str| yaml::documents(text).ok()?.pop();
+    let Some(document) = only(text) else {
+        return vec![Fault { line: None, path: String::new(), message: "is no YAML".to_owned() }];
+    };
+    let before = before.and_then(only).map(|before| admitted(&before, &schema));
+    faults(&document, &schema, before.as_ref())
+}
+
+/// What the API server makes of it before it looks at it: nothing of most nulls.
+fn admitted(document: &Document, schema: &Schema) -> Value {
+    let mut value = document.value.clone();
+    schema::without_nulls(&mut value, &schema.structural);
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|field, value| !(value.is_null() && schema.fields("").contains(&field.as_str())));
+    }
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, value| !(value.is_null() && schema.fields("/metadata").contains(&field.as_str())));
+        for texts in ["labels", "annotations"] {
+            let texts = metadata.get_mut(texts).and_then(Value::as_object_mut).into_iter().flatten();
+            texts.filter(|(_, text)| text.is_null()).for_each(|(_, text)| *text = "".into());
+        }
+    }
+    value
 }
 
 /// A whole object of another kind, which may stand in the same file.
@@ -76,22 +113,22 @@ fn other_object(value: &Value) -> Option<String> {
     (!is_ours).then(|| format!("the {kind}"))
 }
 
-fn faults(document: &Document) -> Vec<Fault> {
-    let mut value = document.value.clone();
+fn faults(document: &Document, schema: &Schema, before: Option<&Value>) -> Vec<Fault> {
+    let value = admitted(document, schema);
     if !value.is_object() {
         return vec![Fault::at(document, "", "must be a Kubernetes object: apiVersion, kind, metadata, spec")];
     }
-    schema::without_nulls(&mut value, schema::structural());
-    let mut faults = envelope(document, &value);
-    let errors: Vec<_> = schema::validator().iter_errors(&value).collect();
-    faults.extend(errors.iter().flat_map(|error| fault::from_schema(document, error)));
-    faults.extend(list_keys(document, "", &value, schema::structural()));
-    faults.extend(rules(document, &value, faults.is_empty()));
+    let mut faults = envelope(document, schema, &value);
+    let errors: Vec<_> = schema.validator.iter_errors(&value).collect();
+    faults.extend(errors.iter().flat_map(|error| fault::from_schema(document, schema, error)));
+    faults.extend(metadata::faults(document, &value));
+    faults.extend(list_keys(document, "", &value, &schema.structural));
+    faults.extend(rules(document, schema, &value, before, faults.is_empty()));
     faults
 }
 
 /// What every Kubernetes object has.
-fn envelope(document: &Document, value: &Value) -> Vec<Fault> {
+fn envelope(document: &Document, schema: &Schema, value: &Value) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut must_be = |field: &str, wanted: &str| {
         let pointer = format!("/{field}");
@@ -102,30 +139,8 @@ fn envelope(document: &Document, value: &Value) -> Vec<Fault> {
         }
     };
     must_be("apiVersion", &format!("{GROUP}/{VERSION}"));
-    must_be("kind", "BamExperiment");
-    match value.pointer("/metadata/name") {
-        None => faults.push(Fault::at(document, "/metadata/name", "is missing: every experiment has a name")),
-        Some(Value::String(name)) if !is_dns_name(name) => faults.push(Fault::at(
-            document,
-            "/metadata/name",
-            format!(
-                "{name:?} is no name for a Kubernetes object: at most 253 lower-case letters, digits, `-` and `.`, \
-                 a letter or digit at both ends"
-            ),
-        )),
-        Some(_) => {}
-    }
+    must_be("kind", &schema.kind);
     faults
-}
-
-/// An RFC 1123 subdomain.
-fn is_dns_name(name: &str) -> bool {
-    let is_label = |label: &str| {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let ends = [label.bytes().next(), label.bytes().last()];
-        ends.into_iter().all(|end| end.is_some_and(plain)) && label.bytes().all(|byte| plain(byte) || byte == b'-')
-    };
-    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 /// Items of a list that stand twice in it although their key must be unique.
@@ -144,12 +159,14 @@ fn list_keys(document: &Document, pointer: &str, value: &Value, schema: &Value) 
                 .flatten()
                 .filter_map(Value::as_str)
                 .collect();
+            // One fault is enough for a list that is too long.
+            let too_long = schema["maxItems"].as_u64().is_some_and(|most| items.len() as u64 > most);
             let mut seen = BTreeSet::new();
             let mut faults = Vec::new();
             for (index, item) in items.iter().enumerate() {
                 let key: Vec<_> = keys.iter().map(|key| item[*key].to_string()).collect();
                 let below = format!("{pointer}/{index}");
-                if !keys.is_empty() && !seen.insert(key.clone()) {
+                if !keys.is_empty() && !too_long && !seen.insert(key.clone()) {
                     let message = format!("{} {} stands twice in this list", keys.join(", "), key.join(", "));
                     faults.push(Fault::at(document, &below, message));
                 }
@@ -162,12 +179,12 @@ fn list_keys(document: &Document, pointer: &str, value: &Value, schema: &Value) 
 }
 
 /// The CEL rules. Among other faults a rule may fail to be evaluated at all: that alone says nothing then.
-fn rules(document: &Document, value: &Value, is_sound: bool) -> Vec<Fault> {
+fn rules(document: &Document, schema: &Schema, value: &Value, before: Option<&Value>, is_sound: bool) -> Vec<Fault> {
     let mut value = value.clone();
     if let Some(object) = value.as_object_mut() {
         object.remove("status");
     }
-    let Err(errors) = Validator::new().validate(schema::structural(), &value, None) else { return Vec::new() };
+    let Err(errors) = Validator::new().validate(&schema.structural, &value, before) else { return Vec::new() };
     let errors = errors.into_vec().into_iter();
     errors
         .filter(|error| is_sound || error.kind == ErrorKind::ValidationFailure)
@@ -181,12 +198,25 @@ fn rules(document: &Document, value: &Value, is_sound: bool) -> Vec<Fault> {
 }
 
 /// What an API server accepts, and what is most likely a slip.
-fn notes(document: &Document) -> Vec<Fault> {
+fn notes(document: &Document, schema: &Schema) -> Vec<Fault> {
     let mut notes = Vec::new();
+    empty_entries(document, "", &document.value, &schema.structural, &mut notes);
     if document.value.pointer("/spec/distill").is_some_and(Value::is_null) {
         let message =
             "is empty, which means that nothing is distilled; write `distill: {}` for distillation with all defaults";
         notes.push(Fault::at(document, "/spec/distill", message));
     }
     notes
+}
+
+/// Entries of maps without a value: as if they were not there.
+fn empty_entries(document: &Document, pointer: &str, value: &Value, schema: &Value, notes: &mut Vec<Fault>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let below = format!("{pointer}/{}", fault::escape(key));
+        if let Some(schema) = schema.get("properties").and_then(|properties| properties.get(key)) {
+            empty_entries(document, &below, value, schema, notes);
+        } else if value.is_null() && schema.get("additionalProperties").is_some() {
+            notes.push(Fault::at(document, &below, "is empty, and left out therefore"));
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
+use serde_saphyr::{NonFiniteFloatPolicy, Spanned};
 
 /// One document of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,18 +53,25 @@ impl Document {
 
 /// All documents of a text that are not empty.
 pub fn documents(text: &str) -> Result<Vec<Document>, NotYaml> {
-    // As kubectl reads it: `yes` and `on` are booleans there too.
-    let parsed = serde_saphyr::from_multiple::<Spanned<Node>>(text);
+    // As kubectl and the API server read it: `yes` and `on` are booleans there too, and 017 is 15.
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+    };
+    let parsed = serde_saphyr::from_multiple_with_options::<Spanned<Node>>(text, options);
     let nodes = parsed.map_err(|error| NotYaml {
         line: error.location().map(|location| location.line()),
         message: sentence(&error),
     })?;
-    let document = |node: Spanned<Node>| {
+    let mut documents = Vec::new();
+    for node in nodes {
         let mut places = BTreeMap::new();
-        let value = convert(node, String::new(), text, &mut places);
-        Document { value, places }
-    };
-    Ok(nodes.into_iter().map(document).filter(|document| !document.value.is_null()).collect())
+        let value = convert(node, String::new(), text, &mut places)?;
+        if !value.is_null() {
+            documents.push(Document { value, places });
+        }
+    }
+    Ok(documents)
 }
 
 /// The first line, without the place, which the caller names, and without advice to programmers.
@@ -75,27 +82,41 @@ fn sentence(error: &serde_saphyr::Error) -> String {
     first[..end.unwrap_or(first.len())].to_owned()
 }
 
-fn convert(node: Spanned<Node>, pointer: String, text: &str, places: &mut BTreeMap<String, Place>) -> Value {
+fn convert(
+    node: Spanned<Node>,
+    pointer: String,
+    text: &str,
+    places: &mut BTreeMap<String, Place>,
+) -> Result<Value, NotYaml> {
     let location = node.referenced;
     let span = location.span();
     let raw = span
         .byte_offset()
         .zip(span.byte_len())
-        .and_then(|(start, length)| text.get(start as usize..start as usize + length as usize));
-    let raw = if matches!(node.value, Node::Scalar(_)) { raw.unwrap_or_default() } else { "" };
-    places.insert(pointer.clone(), Place { line: location.line(), text: raw.to_owned() });
-    match node.value {
+        .and_then(|(start, length)| text.get(start as usize..start as usize + length as usize))
+        .unwrap_or_default();
+    let line = location.line();
+    let shown = if matches!(node.value, Node::Scalar(_)) { raw } else { "" };
+    places.insert(pointer.clone(), Place { line, text: shown.to_owned() });
+    Ok(match node.value {
         Node::Scalar(value) => value,
+        // Digits that mean more than a floating-point number holds are a text for kubectl (`1e400` may be a hash).
+        Node::NotFinite if raw.starts_with(|sign: char| sign.is_ascii_digit()) => raw.into(),
+        Node::NotFinite => {
+            let message = format!("{raw} is a number for YAML, but there is none such in JSON, which is what is sent");
+            return Err(NotYaml { line: Some(line), message });
+        }
         Node::List(items) => {
             let items = items.into_iter().enumerate();
-            items.map(|(index, item)| convert(item, format!("{pointer}/{index}"), text, places)).collect()
+            let items = items.map(|(index, item)| convert(item, format!("{pointer}/{index}"), text, places));
+            Value::Array(items.collect::<Result<_, _>>()?)
         }
         Node::Mapping(entries) => {
             let mut map = Map::new();
             for (key, value) in entries {
                 let below = format!("{pointer}/{}", key.value.replace('~', "~0").replace('/', "~1"));
                 let line = key.referenced.line();
-                map.insert(key.value, convert(value, below.clone(), text, places));
+                map.insert(key.value, convert(value, below.clone(), text, places)?);
                 // A field is where its name is, also if its value begins on a later line.
                 if let Some(place) = places.get_mut(&below) {
                     place.line = line;
@@ -103,13 +124,15 @@ fn convert(node: Spanned<Node>, pointer: String, text: &str, places: &mut BTreeM
             }
             Value::Object(map)
         }
-    }
+    })
 }
 
 /// Any YAML value.
 #[derive(Debug)]
 enum Node {
     Scalar(Value),
+    /// `.inf`, `.nan`, or digits that mean more than a floating-point number holds.
+    NotFinite,
     List(Vec<Spanned<Node>>),
     Mapping(Vec<(Spanned<String>, Spanned<Node>)>),
 }
@@ -145,10 +168,14 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Scalar(value.into()))
     }
 
-    /// A whole one is an integer, as it is after kubectl has made JSON of it (`2.0` is sent as `2`).
+    /// A whole one that 64 bits hold is an integer, as it is after kubectl has made JSON of it (`2.0` is sent as `2`).
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        let whole = value.fract() == 0.0 && value.abs() < 1e15;
-        let number = if whole { Some(Number::from(value as i64)) } else { Number::from_f64(value) };
+        if !value.is_finite() {
+            return Ok(Node::NotFinite);
+        }
+        // Not by a cast: Go writes the shortest digits that mean this number, and zeros behind them, and so does Rust.
+        let whole = (value.fract() == 0.0).then(|| value.to_string().parse::<i64>().ok()).flatten();
+        let number = whole.map(Number::from).or_else(|| Number::from_f64(value));
         Ok(Node::Scalar(number.map_or(Value::Null, Value::Number)))
     }
 

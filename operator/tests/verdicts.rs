@@ -1,0 +1,485 @@
+//! One table, two judges: `bam check` and an API server give every manifest of `tests/manifests` the same verdict, and blame
+//! the same field.
+//!
+//! The API server is asked where `BAM_TEST_KUBECONFIG` names a kubeconfig of a cluster for tests: this applies our CRDs
+//! there, and works in a namespace of its own.
+//!
+//! # How to read the table
+//!
+//! - `good` or `bad`: the case, as a sentence. `at`: the fields that are at fault, and no others (`document`: no field).
+//! - `spec`: lines of the specification of an experiment that is sound otherwise: two tasks, a model, and a claim. A field
+//!   that stands here replaces the sound one.
+//! - `before`: the specification of the same object before. The case is an update then, on which `bam check` has no opinion;
+//!   the rules of the schema, as `bam check` reads them, stand for it.
+//! - `run`: the whole specification of a run.
+//! - `manifest`: the whole file instead, with `<head>` for the API version and the kind, and `<spec>` for the sound spec.
+//! - `<253*a>` is 253 times an `a`, and a `#` in it the count; `<config>` is a run's configuration.
+//!
+//! The API server gets the text itself, in the way of `kubectl create` with strict validation. Where `kubectl` is more
+//! lenient than the server (it drops a field that stands twice, and `apply` drops nulls), the server is the judge.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bam_crds::{BamExperiment, BamRun, schema};
+use bam_operator::manifest;
+use http_body_util::BodyExt as _;
+use hyper::{Method, Request};
+use kube::Client;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const HEAD: &str = "apiVersion: bam.dev/v1alpha1\nkind: BamExperiment";
+const RUN: &str = "apiVersion: bam.dev/v1alpha1\nkind: BamRun";
+const SOUND: [&str; 3] = [
+    "tasks: [{name: rte}, {name: mrpc}]",
+    "model: {pretrained: tiny}",
+    "storage: {persistentVolumeClaim: {claimName: bam-dir}}",
+];
+const CONFIG: &str = "config: {scienceHash: <64*e>, science: {semanticsVersion: 1, seed: 1, model: {config: <64*a>, vocabulary: \
+                      <64*b>}, tasks: [{name: rte, train: <64*c>, dev: <64*d>}]}, execution: {store: \"pvc://bam-dir\", \
+                      pretrained: tiny}}";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    good: Option<String>,
+    bad: Option<String>,
+    at: Option<String>,
+    spec: Option<String>,
+    run: Option<String>,
+    manifest: Option<String>,
+    before: Option<String>,
+}
+
+struct Case {
+    /// The file, the verdict and the sentence.
+    name: String,
+    /// What is sent.
+    text: String,
+    /// What is there already.
+    before: Option<String>,
+    /// The faulty fields; none: it is good.
+    at: BTreeSet<String>,
+    is_run: bool,
+}
+
+impl Case {
+    fn new(file: &str, row: Row) -> Self {
+        let (verdict, sentence) = match (&row.good, &row.bad) {
+            (Some(sentence), None) => ("good", sentence),
+            (None, Some(sentence)) => ("bad", sentence),
+            _ => panic!("{file}: a case is `good` or `bad`"),
+        };
+        let name = format!("{file}: {verdict}: {sentence}");
+        let at: BTreeSet<_> = row.at.iter().flat_map(|at| at.split(", ")).map(|at| at.trim().to_owned()).collect();
+        assert_eq!(row.bad.is_some(), !at.is_empty(), "{name}: a bad case, and no good one, says `at` what it is bad");
+        let is_run = row.run.is_some();
+        let object = |spec: &str| if is_run { run(spec) } else { experiment(spec) };
+        let text = match (&row.spec, &row.run, &row.manifest) {
+            (Some(spec), None, None) | (None, Some(spec), None) => object(spec),
+            (None, None, Some(text)) => fill(text),
+            _ => panic!("{name}: say one of `spec`, `run` and `manifest`"),
+        };
+        Self { name, text, before: row.before.as_deref().map(object), at, is_run }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/manifests");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let mut cases = Vec::new();
+    for path in files {
+        let file = path.file_name().unwrap().to_string_lossy().into_owned();
+        let rows: Vec<Row> = serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
+        cases.extend(rows.into_iter().map(|row| Case::new(&file, row)));
+    }
+    let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+    assert!(cases.len() >= 70);
+    cases
+}
+
+fn experiment(spec: &str) -> String {
+    fill(&format!("{HEAD}\nmetadata: {{name: x}}\n{}", specification(spec)))
+}
+
+fn run(spec: &str) -> String {
+    fill(&format!("{RUN}\nmetadata: {{name: run-0123456789abcdef}}\n{}", indented(spec.lines())))
+}
+
+/// The sound specification, but for what `spec` says otherwise.
+fn specification(spec: &str) -> String {
+    let says = |field: &str| spec.lines().any(|line| line.split(':').next() == field.split(':').next());
+    indented(SOUND.into_iter().filter(|field| !says(field)).chain(spec.lines()))
+}
+
+fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    lines.fold("spec:\n".to_owned(), |text, line| text + "  " + line + "\n")
+}
+
+/// The text, with everything between `<` and `>` filled in.
+fn fill(text: &str) -> String {
+    let mut text = text.replace("<config>", CONFIG).replace("<head>", HEAD).replace("<spec>\n", &specification(""));
+    let mut from = 0;
+    while let Some(start) = text[from..].find('<').map(|at| from + at) {
+        from = start + 1;
+        let Some(end) = text[start..].find('>').map(|at| start + at) else { break };
+        let Some((count, what)) = text[start + 1..end].split_once('*') else { continue };
+        let Ok(count) = count.parse::<usize>() else { continue };
+        let filled: String = (0..count).map(|index| what.replace('#', &index.to_string())).collect();
+        from = start + filled.len();
+        text.replace_range(start..=end, &filled);
+    }
+    text
+}
+
+fn say(disagreements: &[String], judge: &str) {
+    assert!(
+        disagreements.is_empty(),
+        "{} times {judge} says otherwise:\n\n{}",
+        disagreements.len(),
+        disagreements.join("\n\n")
+    );
+}
+
+#[test]
+fn bam_check_gives_every_verdict_of_the_table() {
+    let mut disagreements = Vec::new();
+    for case in cases() {
+        let (found, said) = match &case.before {
+            None if !case.is_run => checked(&case.text),
+            before => by_the_rules(&case, before.as_deref()),
+        };
+        if found != case.at {
+            disagreements.push(format!("{}\n  at {:?}, not {:?}\n  {}", case.name, found, case.at, said.join("\n  ")));
+        }
+    }
+    say(&disagreements, "`bam check`");
+}
+
+fn checked(text: &str) -> (BTreeSet<String>, Vec<String>) {
+    let manifest = manifest::read(text);
+    assert_eq!(manifest.experiments.is_empty(), !manifest.faults.is_empty());
+    let path = |path: &str| if path.is_empty() { "document".to_owned() } else { path.to_owned() };
+    let paths = manifest.faults.iter().map(|fault| path(&fault.path)).collect();
+    (paths, manifest.faults.iter().map(ToString::to_string).collect())
+}
+
+/// For what `bam check` does not read: runs and updates.
+fn by_the_rules(case: &Case, before: Option<&str>) -> (BTreeSet<String>, Vec<String>) {
+    let crd = if case.is_run { schema::run() } else { schema::experiment() };
+    let faults = manifest::judge(&crd, &case.text, before);
+    let faults = faults.into_iter().map(|fault| (fault.path.clone(), fault.to_string()));
+    faults.unzip()
+}
+
+/// An API server, and a namespace in it.
+struct Cluster {
+    client: Client,
+    namespace: String,
+}
+
+struct Answer {
+    status: u16,
+    body: Value,
+    warnings: Vec<String>,
+}
+
+impl Answer {
+    fn is_yes(&self) -> bool {
+        self.status < 300
+    }
+
+    /// The fields that the server blames.
+    fn fields(&self) -> BTreeSet<String> {
+        let causes = self.body.pointer("/details/causes").and_then(Value::as_array);
+        let mut fields: BTreeSet<_> =
+            causes.into_iter().flatten().filter_map(|cause| Some(plain(cause["field"].as_str()?))).collect();
+        fields.remove("<nil>");
+        let unknown = self.message().split("unknown field \"").skip(1);
+        fields.extend(unknown.filter_map(|rest| Some(plain(rest.split_once('"')?.0))));
+        fields
+    }
+
+    fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or_default()
+    }
+}
+
+/// The server writes the keys of a map in brackets, or not.
+fn plain(field: &str) -> String {
+    field.replace('[', ".").replace(']', "")
+}
+
+impl Cluster {
+    /// One with our CRDs, and a namespace for this test. None where nobody named a cluster.
+    async fn new(test: &str) -> Option<Self> {
+        let Some(path) = std::env::var_os("BAM_TEST_KUBECONFIG") else {
+            println!("SKIPPED: no cluster: set BAM_TEST_KUBECONFIG");
+            return None;
+        };
+        let kubeconfig = Kubeconfig::read_from(path).expect("BAM_TEST_KUBECONFIG names a kubeconfig");
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        let client = Client::try_from(config).unwrap();
+        let cluster = Self { client, namespace: format!("bam-{test}-{}", std::process::id()) };
+        cluster.define().await;
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": cluster.namespace}});
+        let made = cluster.send(Method::POST, "/api/v1/namespaces", "application/json", &namespace.to_string()).await;
+        assert!(made.is_yes(), "{}", made.message());
+        Some(cluster)
+    }
+
+    async fn say(self, disagreements: &[String]) {
+        self.send(Method::DELETE, &format!("/api/v1/namespaces/{}", self.namespace), YAML, "").await;
+        say(disagreements, "the API server");
+    }
+
+    async fn send(&self, method: Method, path: &str, content: &str, body: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("Content-Type", content);
+        let response = self.client.send(request.body(Body::from(body.as_bytes().to_vec())).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        let warnings = head.headers.get_all("Warning").iter().map(|it| it.to_str().unwrap().to_owned()).collect();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into());
+        Answer { status: head.status.as_u16(), body, warnings }
+    }
+
+    /// Applies our CRDs, and waits until they are served.
+    async fn define(&self) {
+        let mut changed = false;
+        for (file, crd) in schema::files() {
+            let name = file.trim_end_matches(".yaml");
+            let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
+            let before = self.send(Method::GET, &path, YAML, "").await.body["metadata"]["generation"].clone();
+            let apply = format!("{path}?fieldManager=bam-test&force=true&fieldValidation=Strict");
+            let answer = self.send(Method::PATCH, &apply, "application/apply-patch+yaml", &crd).await;
+            assert!(answer.is_yes(), "{file}: {}", answer.message());
+            assert_eq!(answer.warnings, Vec::<String>::new(), "{file}: nobody wants to read warnings");
+            changed |= before != answer.body["metadata"]["generation"];
+            let list = format!("/apis/bam.dev/v1alpha1/{}?limit=1", name.split('.').next().unwrap());
+            while !self.send(Method::GET, &list, YAML, "").await.is_yes() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+        if changed {
+            // The old schema is served until the server has seen its own change.
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        }
+    }
+
+    /// The verdict on one document.
+    async fn judge(&self, case: &Case, document: &str) -> Answer {
+        let kind = if case.is_run { "bamruns" } else { "bamexperiments" };
+        let said: Value = serde_saphyr::from_str(document).unwrap_or_default();
+        let namespace = said.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or(&self.namespace);
+        let all = format!("/apis/bam.dev/v1alpha1/namespaces/{namespace}/{kind}");
+        let dry = "dryRun=All&fieldValidation=Strict";
+        let Some(before) = &case.before else {
+            return self.send(Method::POST, &format!("{all}?{dry}"), YAML, document).await;
+        };
+        let old = self.send(Method::POST, &format!("{all}?fieldValidation=Strict"), YAML, before).await;
+        assert!(old.is_yes(), "{}: before: {}", case.name, old.message());
+        let meta = &old.body["metadata"];
+        let one = format!("{all}/{}", meta["name"].as_str().unwrap());
+        let version = format!("metadata: {{resourceVersion: {}, ", meta["resourceVersion"]);
+        let document = document.replacen("metadata: {", &version, 1);
+        let answer = self.send(Method::PUT, &format!("{one}?{dry}"), YAML, &document).await;
+        assert!(self.send(Method::DELETE, &one, YAML, "").await.is_yes());
+        answer
+    }
+
+    /// What is wrong with the server's verdict.
+    async fn disagreement(&self, case: &Case) -> Option<String> {
+        let mut accepted = Vec::new();
+        for document in documents(&case.text) {
+            let answer = self.judge(case, document).await;
+            if !answer.warnings.is_empty() {
+                return Some(format!("it warns: {}", answer.warnings.join(", ")));
+            }
+            if answer.is_yes() {
+                accepted.push(answer.body);
+                continue;
+            }
+            let fields = answer.fields();
+            // Of something else than an object, it blames the fields below.
+            let is_at = |at: &str| fields.iter().any(|it| it == at || it.starts_with(&format!("{at}.")));
+            let is_right = case.at.iter().any(|at| is_at(&plain(at)) || blames(answer.message(), at));
+            let place = if is_right { return None } else { format!("at {fields:?}, not {:?}: ", case.at) };
+            return Some(place + &answer.message().chars().take(1000).collect::<String>());
+        }
+        if !case.at.is_empty() {
+            return Some("it accepts this".to_owned());
+        }
+        if case.is_run {
+            return accepted
+                .into_iter()
+                .find_map(|run| serde_json::from_value::<BamRun>(run).err())
+                .map(|it| it.to_string());
+        }
+        // What the operator reads from the cluster is what `bam run` reads from the file.
+        let there: Result<Vec<BamExperiment>, _> = accepted.into_iter().map(serde_json::from_value).collect();
+        let here = manifest::read(&case.text).experiments;
+        match there {
+            Ok(there) if there.iter().map(|it| &it.spec).eq(here.iter().map(|it| &it.spec)) => None,
+            Ok(there) => Some(format!("it reads something else: {}, not {}", json!(there), json!(here))),
+            Err(error) => Some(format!("the operator cannot read it: {error}")),
+        }
+    }
+}
+
+/// An experiment with every field.
+fn whole() -> Value {
+    let options = json!({
+        "learningRate": "5e-5", "weightDecayRate": "0.01", "lrDecay": "0.9", "numTrainEpochs": 6, "warmupProportion": "0.1",
+        "maxSeqLength": 128, "trainBatchSize": 128, "doLowerCase": true, "doubleUnordered": true,
+        "taskWeightExponent": "0.75", "datasetMultiples": true, "debug": false,
+    });
+    json!({
+        "apiVersion": "bam.dev/v1alpha1",
+        "kind": "BamExperiment",
+        "metadata": {"name": "x", "labels": {"team": "nlp"}, "annotations": {"note": "all"}},
+        "spec": {
+            "tasks": [{"name": "rte", "teacher": {"hyperparameters": options}}, {"name": "mrpc"}, {"name": "mnli"}],
+            "distill": {
+                "annealing": false, "weight": "0.3", "hyperparameters": options,
+                "teachers": {"mnli": {"experiment": "mnli-model"}, "mrpc": {"run": "run-0123456789abcdef"}},
+            },
+            "hyperparameters": options,
+            "seed": 7, "trials": 3, "maxParallelRuns": 2,
+            "model": {"pretrained": "tiny"},
+            "storage": {"persistentVolumeClaim": {"claimName": "bam-dir"}},
+            "compute": {
+                "image": "trainer:1", "threads": 4, "microBatchTokens": 4096, "saveCheckpointsSteps": 100,
+                "writeTestOutputs": true,
+                "resources": {"requests": {"cpu": 1, "memory": "4Gi"}, "limits": {"cpu": 2, "memory": "8Gi"}},
+            },
+            "failurePolicy": {"applicationRetries": 2, "infrastructureRetries": 3},
+        },
+    })
+}
+
+/// What people, editors and templates may put into a field.
+const ODD: [&str; 52] = [
+    "",
+    "null",
+    "~",
+    "true",
+    "yes",
+    "On",
+    "\"true\"",
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "+1",
+    "1.0",
+    "1.5",
+    "-0.5",
+    ".5",
+    "5.",
+    "1e3",
+    "1e-3",
+    "5E-5",
+    "017",
+    "08",
+    "0x1F",
+    "0b11",
+    "1_000",
+    "1:30",
+    "65537",
+    "4294967296",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "18446744073709551616",
+    "1e400",
+    "\"1\"",
+    "\"0.5\"",
+    "\"1e3\"",
+    "\" 1\"",
+    "\"1\\n\"",
+    "\"\"",
+    "text",
+    "TEXT",
+    "Ünïcode",
+    "a b",
+    "4Gi",
+    "500m",
+    "2024-11-01",
+    "2024-11-01T10:00:00Z",
+    "[]",
+    "{}",
+    "[1]",
+    "{a: 1}",
+    "{rte: null}",
+];
+
+/// The places of all values below, as JSON pointers.
+fn places(value: &Value, pointer: &str) -> Vec<String> {
+    let below: Vec<_> = match value {
+        Value::Object(fields) => fields.iter().map(|(field, value)| (field.replace('/', "~1"), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect(),
+        _ => Vec::new(),
+    };
+    let below = below.into_iter().flat_map(|(step, value)| places(value, &format!("{pointer}/{step}")));
+    std::iter::once(pointer.to_owned()).chain(below).collect()
+}
+
+#[tokio::test]
+async fn every_field_takes_every_odd_value_or_refuses_it_on_both_sides() {
+    let Some(cluster) = Cluster::new("odd").await else { return };
+    let mut disagreements = Vec::new();
+    for place in places(&whole(), "").into_iter().skip(1) {
+        let mut object = whole();
+        *object.pointer_mut(&place).unwrap() = "ODD".into();
+        let object = object.to_string();
+        for odd in ODD {
+            let text = object.replacen("\"ODD\"", &format!(" {odd} "), 1);
+            let (at, said) = checked(&text);
+            let case = Case { name: format!("{place}: {odd}"), text, before: None, at, is_run: false };
+            let disagreement = cluster.disagreement(&case).await;
+            disagreements.extend(disagreement.map(|it| format!("{}\n  {it}\n  {}", case.name, said.join("\n  "))));
+        }
+    }
+    cluster.say(&disagreements).await;
+}
+
+/// Some refusals name no field.
+fn blames(message: &str, at: &str) -> bool {
+    let words: &[&str] = match at {
+        "document" => &["yaml:", "json:", "cannot unmarshal"],
+        "apiVersion" => &["API version", "apiVersion", "in version \"v1\" cannot be handled"],
+        "kind" => &["kind", "Kind"],
+        "spec.on" | "spec.y" => &["unknown field \"spec.true\""],
+        "metadata.name" => &["name or generateName is required", "ObjectMeta.name"],
+        "metadata.namespace" => &["namespace", "ObjectMeta.namespace"],
+        _ if at.starts_with("metadata") => &["metadata", "ObjectMeta"],
+        _ => &[],
+    };
+    words.iter().any(|word| message.contains(word))
+}
+
+const YAML: &str = "application/yaml";
+
+/// Our documents of a file, taken apart as `kubectl` does it: it sends each one by itself.
+fn documents(text: &str) -> impl Iterator<Item = &str> {
+    let is_ours = |document: &&str| !document.contains("apiVersion: v1\n");
+    let is_empty = |document: &&str| document.lines().all(|line| line.is_empty() || line.starts_with('#'));
+    text.split("---\n").filter(is_ours).filter(move |document| !is_empty(document))
+}
+
+#[tokio::test]
+async fn an_api_server_gives_every_verdict_of_the_table() {
+    let Some(cluster) = Cluster::new("verdicts").await else { return };
+    let mut disagreements = Vec::new();
+    for case in cases() {
+        let disagreement = cluster.disagreement(&case).await;
+        disagreements.extend(disagreement.map(|what| format!("{}\n  {what}", case.name)));
+    }
+    cluster.say(&disagreements).await;
+}
