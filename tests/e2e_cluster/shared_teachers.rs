@@ -1,0 +1,1 @@
+//! A teacher that several experiments need is trained once, and belongs to all of them.
