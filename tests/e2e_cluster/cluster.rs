@@ -112,6 +112,13 @@ impl Cluster {
         }
     }
 
+    /// No operator, or one.
+    pub fn scale_operator(&self, replicas: u32) {
+        let replicas = format!("--replicas={replicas}");
+        self.kubectl(&["scale", "-n", SYSTEM, "deployment/bam-operator", &replicas], "");
+        self.operator_is_back();
+    }
+
     /// Until the operator has seen everything.
     pub fn operator_is_back(&self) {
         let deadline = Instant::now() + Duration::from_secs(90);

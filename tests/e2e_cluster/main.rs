@@ -20,5 +20,7 @@ mod experiment;
 mod namespace;
 mod store;
 
+mod faults;
 mod main_job;
+mod obstacles;
 mod shared_teachers;

@@ -1,6 +1,6 @@
 //! The main job: the example, unchanged, from `kubectl apply` to a trained student.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -210,21 +210,13 @@ fn the_metrics_count_what_was_done() {
         (r#"bam_runs{phase="Succeeded",role="Student"}"#, 1.0),
         (r#"bam_runs{phase="Running",role="Student"}"#, 0.0),
     ];
-    let deadline = Instant::now() + Duration::from_secs(15);
-    loop {
+    let agree = || {
         let after = namespace.metrics();
-        let of = |all: &std::collections::BTreeMap<String, f64>, name: &str| {
-            *all.get(name).unwrap_or_else(|| panic!("no metric {name}"))
-        };
-        let wrong: Vec<_> = expected
-            .iter()
-            .map(|(name, more)| (*name, of(&after, name) - of(&before, name), *more))
-            .filter(|(_, is, should)| is != should)
-            .collect();
-        if wrong.is_empty() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "series, counted, expected: {wrong:#?}");
-        std::thread::sleep(Duration::from_secs(1));
-    }
+        let of = |all: &BTreeMap<String, f64>, name: &str| *all.get(name).unwrap_or_else(|| panic!("no metric {name}"));
+        let counted = expected.iter().map(|(name, more)| (*name, of(&after, name) - of(&before, name), *more));
+        let wrong: Vec<_> = counted.filter(|(_, is, should)| is != should).collect();
+        println!("counted otherwise than expected: {wrong:?}");
+        wrong.is_empty().then_some(())
+    };
+    namespace.eventually(15, "the metrics agree", agree);
 }

@@ -128,6 +128,19 @@ impl Namespace {
         answer.unwrap_or_else(|| panic!("not within {} s: {what}", began.elapsed().as_secs()))
     }
 
+    /// Until there is an answer, of what the diary does not tell.
+    #[track_caller]
+    pub fn eventually<T>(&self, seconds: u64, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = look() {
+                return answer;
+            }
+            assert!(began.elapsed().as_secs() < seconds, "not within {seconds} s: {what}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// Until an experiment is in this phase. It must not fail before.
     #[track_caller]
     pub fn wait_for(&self, experiment: &str, phase: ExperimentPhase) -> BamExperimentStatus {

@@ -70,6 +70,13 @@ impl Store {
         artifacts
     }
 
+    /// As if nothing had been trained.
+    pub fn forget_runs(&self) {
+        for run in fs::read_dir(self.folder.join("runs")).unwrap().flatten() {
+            fs::remove_dir_all(run.path()).unwrap();
+        }
+    }
+
     /// When each run's manifest was written: a run that is trained again writes another one.
     pub fn manifests(&self) -> BTreeMap<String, std::time::SystemTime> {
         let runs = fs::read_dir(self.folder.join("runs")).unwrap().flatten();
