@@ -25,7 +25,6 @@ use crate::run::{Role, RunPhase, RunProgress};
     kind = "BamExperiment",
     plural = "bamexperiments",
     shortname = "bam",
-    category = "bam",
     namespaced,
     status = "BamExperimentStatus",
     derive = "PartialEq",

@@ -19,7 +19,6 @@ use crate::report::{ExitReason, RunReport, Stage};
     version = "v1alpha1",
     kind = "BamRun",
     plural = "bamruns",
-    category = "bam",
     namespaced,
     status = "BamRunStatus",
     derive = "PartialEq",

@@ -44,6 +44,19 @@ impl Server {
         Self { client, metrics }
     }
 
+    /// Is this experiment still there, and to stay? Asked of the API server itself: watches tell of one kind sooner than of
+    /// another.
+    ///
+    /// # Errors
+    /// If nobody can say.
+    pub async fn is_living(&self, experiment: Object<'_>) -> Result<bool, Error> {
+        let api: Api<BamExperiment> = Api::namespaced(self.client.clone(), experiment.namespace);
+        let what = format!("look for experiment {}", experiment.name);
+        let found = self.call("get", "bamexperiments", &what, api.get_metadata_opt(experiment.name)).await?;
+        let found = found.map(|found| found.metadata).filter(|found| found.uid.as_deref() == Some(experiment.uid));
+        Ok(found.is_some_and(|found| found.deletion_timestamp.is_none()))
+    }
+
     /// Makes a run whose owner is `maker`.
     ///
     /// # Errors

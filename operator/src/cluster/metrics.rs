@@ -35,7 +35,8 @@ pub const WATCHED: [&str; 5] = ["bamexperiments", "bamruns", "jobs", "pods", "pe
 /// What can be of a form that it does not understand.
 pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
 /// What it asks of the API server beside its watches.
-pub const REQUESTS: [(&str, &str); 10] = [
+pub const REQUESTS: [(&str, &str); 11] = [
+    ("get", "bamexperiments"),
     ("patch", "bamexperiments/status"),
     ("create", "bamruns"),
     ("get", "bamruns"),

@@ -110,6 +110,11 @@ impl Cluster {
             return Ok(Outcome::NotNow);
         };
         let maker = object(experiment, &facts.uid);
+        // A deleted experiment's runs may be seen to go before it does: making them anew, for an owner that is gone, would
+        // give them to the garbage collector, and perhaps take them from another experiment that has joined them.
+        if !self.server.is_living(maker).await? {
+            return Ok(Outcome::NotNow);
+        }
         // One of that name that was not there a moment ago: another experiment's, or one on its way out. Both are seen soon.
         expect(self.server.create_run(maker, name, spec).await, &[409], Outcome::NotNow)
     }

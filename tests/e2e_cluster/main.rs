@@ -1,0 +1,26 @@
+//! The operator in a real cluster, as a user meets it: `kubectl apply`, wait, and look; while things are killed, deleted,
+//! missing, full or broken.
+//!
+//! | environment | |
+//! |---|---|
+//! | `BAM_TEST_KUBECONFIG` | a cluster with the operator installed; without it every test is skipped |
+//! | `BAM_TEST_VOLUME_DIR` | a folder of that cluster's node that the tests may fill: every test has its own volume in it |
+//! | `BAM_TEST_BAM_DIR` | the small pretrained model and the demo data; `make test` makes one |
+//! | `BAM_TEST_BAM`, `BAM_TEST_TRAINER` | the programs for what runs here to compare with; default: those beside the test |
+//! | `BAM_TEST_CLUSTER_SCRIPT` | `scripts/cluster.sh`, to restart the API server |
+//! | `BAM_GLUE_DIR` | a BAM_DIR with the real data of GLUE |
+//! | `BAM_TEST_MINUTES` | how long the ignored tests go on |
+//!
+//! A test has a namespace, a volume and watches of its own ([`namespace::Namespace`]), and leaves nothing. Those that
+//! disturb what all share, the operator or the API server, have the cluster for themselves meanwhile.
+
+mod cluster;
+mod diary;
+mod experiment;
+mod namespace;
+mod store;
+
+mod faults;
+mod main_job;
+mod obstacles;
+mod shared_teachers;
