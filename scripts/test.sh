@@ -7,6 +7,9 @@
 #   BAM_GLUE_DIR      a BAM_DIR with the real glue_data, for the tests that want it. When unset,
 #                     a `bam_dir` in a folder beside the checkout is taken. Without one
 #                     these tests say `SKIPPED: why` on a line of their own.
+#   BAM_TEST_KUBECONFIG
+#                     a kubeconfig of a cluster for tests: our CRDs are applied there, and its
+#                     API server judges every manifest of tests/manifests, as `bam check` does
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
