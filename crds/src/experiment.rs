@@ -11,6 +11,7 @@ use crate::HyperparameterOverrides;
 use crate::config::InputsReport;
 use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
+use crate::names::OBJECT_NAME_PATTERN;
 use crate::quantity::Quantity;
 use crate::report::TaskResult;
 use crate::run::{Role, RunPhase, RunProgress};
@@ -94,10 +95,8 @@ fn one() -> u32 {
     1
 }
 
-/// An RFC 1123 subdomain: the name of an object.
-const DNS_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Printable ASCII without blanks: no pod has an image with anything else.
-pub(crate) const IMAGE: &str = "^[!-~]+$";
+pub const IMAGE_PATTERN: &str = "^[!-~]+$";
 
 /// One data set with its head and metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -149,7 +148,7 @@ pub struct DistillSpec {
 pub struct TeacherRef {
     /// An experiment in this namespace that has the task: its student (of the first trial) teaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = DNS_NAME))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
     pub experiment: Option<String>,
     /// A run in this namespace that has the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,7 +198,7 @@ const CLAIM_SCHEME: &str = "pvc://";
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimSpec {
     /// Its name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = DNS_NAME))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
     pub claim_name: String,
 }
 
@@ -209,7 +208,7 @@ pub struct ClaimSpec {
 pub struct ComputeSpec {
     /// The trainer's container image. Default: the one that the operator was installed with. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = IMAGE))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = IMAGE_PATTERN))]
     pub image: Option<String>,
     /// What each pod asks for and may use at most, as in a pod: `requests: { memory: 4Gi }`. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -234,8 +233,8 @@ pub struct ComputeSpec {
 
 /// The amounts that a container can be given; a pod with anything else is refused, and so would be every Job.
 const RESOURCE_NAMES: &str = "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.contains('/'))";
-const RESOURCE_NAMES_MESSAGE: &str =
-    "there are cpu, memory, ephemeral-storage and hugepages-…, and what has a domain before it, as nvidia.com/gpu has";
+const RESOURCE_NAMES_MESSAGE: &str = "a container can be given cpu, memory, ephemeral-storage, hugepages-*, and what has a \
+                                      domain before it (nvidia.com/gpu), and nothing else";
 
 /// What a pod asks for, and what it may use at most.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

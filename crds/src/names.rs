@@ -27,6 +27,9 @@ pub fn owner(experiment_uid: &str) -> String {
     format!("bam-owner-{experiment_uid}")
 }
 
+/// What the name of an object may look like (an RFC 1123 subdomain), but for its length: at most 253 letters.
+pub const OBJECT_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// Name of the run that trains this science into this store: `run-` and 16 digits.
 ///
 /// `store` is the storage part of an experiment's spec. The same science in another store is another object.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{InputsConfig, RunConfig};
-use crate::experiment::{FailurePolicy, IMAGE, Resources};
+use crate::experiment::{FailurePolicy, IMAGE_PATTERN, Resources};
 use crate::identity::is_default;
 use crate::report::{ExitReason, RunReport, Stage};
 
@@ -60,7 +60,7 @@ pub struct BamRunSpec {
 pub struct RunPod {
     /// The trainer's image; absent: that of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = IMAGE))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = IMAGE_PATTERN))]
     pub image: Option<String>,
     /// What they ask for, and what they may use at most.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -21,6 +21,31 @@ fn no_schema_has_a_format_that_an_api_server_warns_about() {
     }
 }
 
+/// A field that may be null is another thing than an absent one, to rules and to comparisons with the object before.
+#[test]
+fn no_field_may_be_null() {
+    for (file, yaml) in bam_crds::schema::files() {
+        assert!(!yaml.contains("nullable:"), "{file}");
+    }
+}
+
+#[test]
+fn every_bound_of_an_integer_fits_into_its_format() {
+    fn check(schema: &serde_json::Value) {
+        for below in schema.as_object().into_iter().flat_map(|map| map.values()) {
+            check(below);
+        }
+        if schema["format"] == "int64" {
+            for bound in ["minimum", "maximum"] {
+                assert!(schema.get(bound).is_none_or(serde_json::Value::is_i64), "{schema}");
+            }
+        }
+    }
+    for crd in [bam_crds::schema::experiment(), bam_crds::schema::run()] {
+        check(bam_crds::schema::openapi(&crd));
+    }
+}
+
 #[test]
 fn every_field_of_every_resource_is_described() {
     fn check(schema: &serde_json::Value, path: &str, silent: &mut Vec<String>) {

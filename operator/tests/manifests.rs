@@ -124,7 +124,7 @@ fn the_envelope_is_that_of_an_object() {
             "name: rte-mrpc",
             "name: RTE_MRPC",
             "metadata.name: \"RTE_MRPC\" is no name for a Kubernetes object: at most 253 \
-             lower-case letters, digits, `-` and `.`, a letter or digit at both ends",
+             lower-case letters, digits, `-` and `.`, a letter or digit at both ends and beside every `.`",
         ),
         ("name: rte-mrpc", "namespace: x", "metadata.name: is missing: every experiment has a name"),
         ("name: rte-mrpc", "name: x, lables: {}", "metadata.lables: there is no such field; did you mean labels?"),
@@ -175,4 +175,37 @@ fn an_empty_distill_is_pointed_at() {
     let manifest = with("distill:");
     assert_eq!(faults(&manifest), Vec::<String>::new());
     assert!(manifest.notes[0].to_string().starts_with("spec.distill: is empty, which means that nothing is distilled"));
+}
+
+#[test]
+fn an_entry_without_a_value_is_pointed_at() {
+    let manifest = with("distill: {teachers: {rte: }}");
+    assert_eq!(faults(&manifest), Vec::<String>::new());
+    assert_eq!(manifest.notes[0].to_string(), "spec.distill.teachers.rte: is empty, and left out therefore");
+}
+
+#[test]
+fn the_beginning_of_a_name_is_a_name_without_a_cluster() {
+    let manifest = read(&SOUND.replace("name: rte-mrpc", "generateName: sweep-"));
+    assert_eq!(faults(&manifest), Vec::<String>::new());
+    assert_eq!(manifest.experiments[0].metadata.name.as_deref(), Some("sweep"));
+    let note = "metadata.generateName: a cluster completes this to a new name each time; here it is sweep";
+    assert_eq!(manifest.notes[0].to_string(), note);
+}
+
+#[test]
+fn a_status_that_was_copied_with_the_rest_does_not_count() {
+    let manifest = read(&format!("{SOUND}status: {{phase: Complete, waitingFor: 3}}\n"));
+    assert_eq!(faults(&manifest), Vec::<String>::new());
+    assert_eq!(manifest.experiments[0].status, None);
+}
+
+#[test]
+fn a_long_text_is_not_repeated_in_full() {
+    let manifest = with(&format!("compute: {{image: \"{} {}\"}}", "a".repeat(100), "b".repeat(100)));
+    let sentence = format!(
+        "spec.compute.image: \"{}…\" is no image: letters, digits and signs of ASCII, no blanks",
+        "a".repeat(79)
+    );
+    assert_eq!(faults(&manifest), [sentence]);
 }

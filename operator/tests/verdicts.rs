@@ -16,7 +16,7 @@
 //! - `<253*a>` is 253 times an `a`, and a `#` in it the count; `<config>` is a run's configuration.
 //!
 //! The API server gets the text itself, in the way of `kubectl create` with strict validation. Where `kubectl` is more
-//! lenient than the server (it drops a field that stands twice, and `apply` drops nulls), the server is the judge.
+//! lenient than the server (of a field that stands twice it takes the last, and `apply` drops nulls), the server is the judge.
 
 use std::collections::BTreeSet;
 use std::path::Path;

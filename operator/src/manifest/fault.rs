@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::schema::{INT_OR_STRING, Schema};
 use super::yaml::Document;
+use bam_crds::experiment::IMAGE_PATTERN;
 use bam_crds::hyperparameters::DECIMAL_PATTERN;
+use bam_crds::names::OBJECT_NAME_PATTERN;
 use bam_crds::nearest;
 use bam_crds::quantity::QUANTITY_PATTERN;
 
@@ -95,13 +97,14 @@ fn unknown(schema: &Schema, parent: &str, field: &str) -> String {
 }
 
 fn sentence(document: &Document, schema: &Schema, pointer: &str, kind: &Kind, value: &Value) -> String {
-    let shown = document.text(pointer).map_or_else(|| value.to_string(), str::to_owned);
+    let shown = shortened(&document.text(pointer).map_or_else(|| value.to_string(), str::to_owned));
+    let quoted = shortened(&value.to_string());
     match kind {
         Kind::Enum { options } => {
             let options: Vec<_> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let typed = value.as_str().unwrap_or_default();
             let hint = nearest(typed, options.iter().copied()).map(|meant| format!("; did you mean {meant}?"));
-            format!("{value} is not one of {}{}", options.join(", "), hint.unwrap_or_default())
+            format!("{quoted} is not one of {}{}", options.join(", "), hint.unwrap_or_default())
         }
         Kind::Type { .. } => wrong_type(schema, pointer, value, &shown),
         // The only one is that of the type `INT_OR_STRING`, and it does not keep the value.
@@ -114,14 +117,36 @@ fn sentence(document: &Document, schema: &Schema, pointer: &str, kind: &Kind, va
         Kind::MinLength { limit } => format!("must have at least {limit} characters"),
         Kind::MaxLength { limit } => format!("must have at most {limit} characters"),
         Kind::Pattern { pattern } if pattern == DECIMAL_PATTERN => {
-            format!("{value} is not a decimal number: write it like \"0.1\" or \"5e-5\"")
+            format!("{quoted} is not a decimal number: write it like \"0.1\" or \"5e-5\"")
         }
         Kind::Pattern { pattern } if pattern == QUANTITY_PATTERN => {
-            format!("{value} is not an amount: write it like 2, \"500m\" or \"4Gi\"")
+            format!("{quoted} is not an amount: write it like 2, \"500m\" or \"4Gi\"")
         }
-        Kind::Pattern { pattern } => format!("{value} must match {pattern}"),
-        _ => format!("{value} is refused by the schema ({})", kind.keyword()),
+        Kind::Pattern { pattern } if pattern == OBJECT_NAME_PATTERN => no_name(&quoted),
+        Kind::Pattern { pattern } if pattern == IMAGE_PATTERN => {
+            format!("{quoted} is no image: letters, digits and signs of ASCII, no blanks")
+        }
+        Kind::Pattern { pattern } => format!("{quoted} must match {pattern}"),
+        _ => format!("{quoted} is refused by the schema ({})", kind.keyword()),
     }
+}
+
+/// Why this, in quotes, is not the name of an object.
+pub fn no_name(quoted: &str) -> String {
+    format!(
+        "{quoted} is no name for a Kubernetes object: at most 253 lower-case letters, digits, `-` and `.`, a letter or digit \
+         at both ends and beside every `.`"
+    )
+}
+
+/// Enough of a text to know it by.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 80;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    let end = if text.ends_with('"') { "…\"" } else { "…" };
+    text.chars().take(LONGEST).chain(end.chars()).collect()
 }
 
 fn items(count: u64) -> String {

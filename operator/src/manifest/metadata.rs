@@ -4,6 +4,7 @@ use bam_crds::BamExperiment;
 use serde_json::{Map, Value};
 
 use super::Fault;
+use super::fault::{no_name, shortened};
 use super::yaml::Document;
 
 /// Bytes of all annotations, names and values.
@@ -26,38 +27,38 @@ pub fn faults(document: &Document, value: &Value) -> Vec<Fault> {
         "" if metadata.get("name").is_some_and(|name| !name.is_string()) => {}
         "" if prefix.is_empty() => fault("/metadata/name", "is missing: every experiment has a name".to_owned()),
         // The server appends five letters and digits.
-        "" if !is_subdomain(&format!("{prefix}aaaaa")) => fault("/metadata/generateName", no_name(prefix)),
+        "" if !is_subdomain(&format!("{prefix}aaaaa")) => fault("/metadata/generateName", no_name(&quoted(prefix))),
         // It does not count beside a name, and yet it has to be the beginning of one, more or less.
         name => {
             if !name.is_empty() && !is_subdomain(name) {
-                fault("/metadata/name", no_name(name));
+                fault("/metadata/name", no_name(&quoted(name)));
             }
             let begun = prefix.strip_suffix('-').and_then(|begun| begun.get(..begun.len().checked_sub(1)?));
             let whole = begun.map_or_else(|| prefix.to_owned(), |begun| format!("{begun}a"));
             if !prefix.is_empty() && !is_subdomain(&whole) {
-                fault("/metadata/generateName", no_name(prefix));
+                fault("/metadata/generateName", no_name(&quoted(prefix)));
             }
         }
     }
     if let Some(namespace) = text("namespace").filter(|namespace| !is_dns_label(namespace)) {
         let rule = "at most 63 lower-case letters, digits and `-`, a letter or digit at both ends";
-        fault("/metadata/namespace", format!("{namespace:?} is no name for a namespace: {rule}"));
+        fault("/metadata/namespace", format!("{} is no name for a namespace: {rule}", quoted(namespace)));
     }
 
     let entries = |field: &str| metadata.get(field).and_then(Value::as_object).into_iter().flatten();
     let below = |field: &str, key: &str| format!("/metadata/{field}/{}", key.replace('~', "~0").replace('/', "~1"));
     for (key, value) in entries("labels") {
         if !is_qualified(key) {
-            fault(&below("labels", key), format!("{key:?} is no name for a label: {QUALIFIED}"));
+            fault(&below("labels", key), format!("{} is no name for a label: {QUALIFIED}", quoted(key)));
         }
         if value.as_str().is_some_and(|value| !value.is_empty() && !is_word(value)) {
-            fault(&below("labels", key), format!("{value} is no label: empty, or {WORD}"));
+            fault(&below("labels", key), format!("{} is no label: empty, or {WORD}", shortened(&value.to_string())));
         }
     }
     let mut size = 0;
     for (key, value) in entries("annotations") {
         if !is_qualified(&key.to_lowercase()) {
-            fault(&below("annotations", key), format!("{key:?} is no name for an annotation: {QUALIFIED}"));
+            fault(&below("annotations", key), format!("{} is no name for an annotation: {QUALIFIED}", quoted(key)));
         }
         size += key.len() + value.as_str().map_or(0, str::len);
     }
@@ -79,11 +80,9 @@ pub fn complete(document: &Document, experiment: &mut BamExperiment) -> Option<F
     Some(Fault::at(document, "/metadata/generateName", message))
 }
 
-fn no_name(name: &str) -> String {
-    format!(
-        "{name:?} is no name for a Kubernetes object: at most 253 lower-case letters, digits, `-` and `.`, a letter or \
-         digit at both ends and beside every `.`"
-    )
+/// In quotes, and not too long.
+fn quoted(text: &str) -> String {
+    shortened(&format!("{text:?}"))
 }
 
 /// An RFC 1123 subdomain.
