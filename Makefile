@@ -8,7 +8,7 @@ MODEL := pretrained_models/all-MiniLM-L6-v2
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo cluster cluster-down test test-long parity gen fmt lint clean
+.PHONY: help setup build demo cluster cluster-down images test test-long parity gen fmt lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ endif
 cluster: $(if $(BAM_OPERATOR_IMAGE),,build) ## start a Kubernetes cluster here and install the operator; or install into that of KUBECONFIG
 	@scripts/cluster.sh up
 	@BAM_DIR="$(BAM_DIR)" scripts/cluster.sh install
+
+images: build ## write the images of operator and trainer into target/images, for a registry of your own
+	@scripts/cluster.sh archives target/images
 
 cluster-down: ## end that cluster and remove all it left
 	@scripts/cluster.sh down

@@ -7,6 +7,7 @@
 #   up              start the cluster, or what is missing of it; quick when it runs
 #   down            end it and remove everything it left, but for downloads and builds
 #   images          build the images of operator and trainer and put them into the cluster
+#   archives FOLDER the images as files, for a registry of your own
 #   deploy          images and the Helm chart, for tests that bring their own data
 #   install         images, storage and the Helm chart (BAM_DIR=folder for your own data)
 #   env             print the shell line that points kubectl at the cluster
@@ -235,6 +236,7 @@ main() {
       need_root "$@"
       run_as_one cluster images
       ;;
+    archives) archives "${2:?name a folder}" ;;
     deploy)
       need_root "$@"
       run_as_one cluster deploy

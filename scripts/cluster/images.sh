@@ -71,16 +71,36 @@ keep_newest() {
   tail -n 5 "$history" | write_file "$history" 600
 }
 
-# shellcheck disable=SC2034 # install.sh uses what this sets
-# images: sets OPERATOR_IMAGE and TRAINER_IMAGE, whose tags are digests of their content.
-images() {
-  local program reference missing=() ARGUMENTS
-  say "images of operator and trainer"
-  alive containerd || die "the test cluster does not run; run: scripts/cluster.sh up"
+# need_programs: both were built.
+need_programs() {
+  local program missing=()
   for program in bam-operator bam-trainer; do
     [[ -x $REPO_ROOT/$BUILD/$program ]] || missing+=("$BUILD/$program")
   done
   ((${#missing[@]} == 0)) || die "not built yet: ${missing[*]}; run: make build"
+}
+
+# archives FOLDER: both images as files, for a registry.
+archives() {
+  local program ARGUMENTS
+  need_programs
+  mkdir -p "$1"
+  for program in bam-operator bam-trainer; do
+    image_arguments "$program"
+    image_tool write "${ARGUMENTS[@]}" >"$1/.partial.tar" || die "could not write the image of $program"
+    mv "$1/.partial.tar" "$1/$program.tar"
+    note "$1/$program.tar: $(($(stat -c %s "$1/$program.tar") >> 20)) MB"
+  done
+  note "OCI archives: skopeo copy oci-archive:$1/bam-operator.tar docker://YOUR/REGISTRY/bam-operator:TAG"
+}
+
+# shellcheck disable=SC2034 # install.sh uses what this sets
+# images: sets OPERATOR_IMAGE and TRAINER_IMAGE, whose tags are digests of their content.
+images() {
+  local program reference ARGUMENTS
+  say "images of operator and trainer"
+  alive containerd || die "the test cluster does not run; run: scripts/cluster.sh up"
+  need_programs
   for program in bam-operator bam-trainer; do
     image_arguments "$program"
     reference=$(image_tool ref "${ARGUMENTS[@]}") || die "could not make out what the image of $program holds"
