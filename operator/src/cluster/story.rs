@@ -60,9 +60,8 @@ pub fn of_experiment(before: &BamExperimentStatus, after: &BamExperimentStatus) 
         let reason = format!("{:?}", after.phase);
         let failed = after.phase == ExperimentPhase::Failed;
         story.push(Chapter::new(failed, &reason, reason.clone(), phase_note(after)));
-    } else if let Some(waits) = needs_somebody(after).filter(|waits| needs_somebody(before).as_ref() != Some(waits)) {
-        story.push(waits);
     }
+    story.extend(needs_somebody(after).filter(|waits| needs_somebody(before).as_ref() != Some(waits)));
     story
 }
 
