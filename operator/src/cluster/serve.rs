@@ -31,7 +31,7 @@ impl Readiness {
         Self(Mutex::new(names.into_iter().map(|name| (name, Some("not yet".to_owned()))).collect()))
     }
 
-    /// This is missing (`watch of bamruns`), and why (`forbidden: …`).
+    /// This is missing (`watch of bamruns`), and why (`forbidden: …`). Of no weight if it is not waited for at all.
     pub fn waits(&self, name: &'static str, why: impl Into<String>) {
         self.set(name, Some(why.into()));
     }
@@ -54,7 +54,9 @@ impl Readiness {
     }
 
     fn set(&self, name: &'static str, why: Option<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, why);
+        if let Some(part) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
+            *part = why;
+        }
     }
 }
 
