@@ -219,6 +219,7 @@ fn the_api_server_restarted_in_every_phase_changes_nothing() {
     }
     ends_as_if_nothing_had_been(&namespace, &[]);
     namespace.operator_is_back();
+    namespace.eventually(90, "the operator is ready", || namespace.operator_is_ready().then_some(()));
 }
 
 /// Random kills of everything, for minutes: `BAM_TEST_MINUTES`.
