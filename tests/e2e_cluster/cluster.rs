@@ -18,6 +18,8 @@ const SYSTEM: &str = "bam-system";
 const SELECTOR: &str = "app.kubernetes.io/name=bam-operator";
 /// Its metrics, through the API server.
 const METRICS: &str = "/api/v1/namespaces/bam-system/services/bam-operator-metrics:8080/proxy/metrics";
+/// Its readiness.
+const READY: &str = "/api/v1/namespaces/bam-system/services/bam-operator-metrics:8080/proxy/readyz";
 
 /// What all tests' clients run on.
 pub static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
@@ -128,6 +130,11 @@ impl Cluster {
             assert!(Instant::now() < deadline, "the operator does not come back: {}", self.operator_log());
             std::thread::sleep(Duration::from_secs(1));
         }
+    }
+
+    /// What it says itself.
+    pub fn operator_is_ready(&self) -> bool {
+        self.try_kubectl(&["get", "--raw", READY], "").0
     }
 
     /// The last lines of its log.

@@ -56,7 +56,8 @@ fn pod(namespace: &Namespace, run: &str) -> (String, String) {
     let pods = namespace.diary.read(|seen| {
         let all = seen.all(Kind::Pod).into_iter();
         let its = all.filter(|(_, pod)| pod["metadata"]["labels"][bam_crds::names::RUN_LABEL] == run);
-        its.map(|(name, pod)| (name.to_owned(), pod["metadata"]["uid"].as_str().unwrap().to_owned())).collect::<Vec<_>>()
+        its.map(|(name, pod)| (name.to_owned(), pod["metadata"]["uid"].as_str().unwrap().to_owned()))
+            .collect::<Vec<_>>()
     });
     assert_eq!(pods.len(), 1, "{pods:?}");
     pods.into_iter().next().unwrap()
@@ -167,7 +168,8 @@ fn out_of_memory_takes_the_ladder_and_says_so() {
 fn the_operator_killed_in_every_phase_goes_on() {
     let Some(namespace) = Namespace::alone("the operator killed") else { return };
     namespace.apply(&disturbed());
-    for phase in [ExperimentPhase::CheckingInputs, ExperimentPhase::TrainingTeachers, ExperimentPhase::TrainingStudent] {
+    for phase in [ExperimentPhase::CheckingInputs, ExperimentPhase::TrainingTeachers, ExperimentPhase::TrainingStudent]
+    {
         // At the moment of the change, and again in the middle.
         namespace.wait_for("disturbed", phase);
         namespace.kill_operator();
@@ -204,17 +206,20 @@ fn the_api_server_restarted_in_every_phase_changes_nothing() {
     };
     let Some(namespace) = Namespace::alone("the API server restarted") else { return };
     let restart = || {
-        let restarted = std::process::Command::new(&script).args(["restart", "apiserver"]).env_remove("KUBECONFIG").output();
+        let restarted =
+            std::process::Command::new(&script).args(["restart", "apiserver"]).env_remove("KUBECONFIG").output();
         let restarted = restarted.unwrap();
         assert!(restarted.status.success(), "{}", String::from_utf8_lossy(&restarted.stderr));
     };
     namespace.apply(&disturbed());
-    for phase in [ExperimentPhase::CheckingInputs, ExperimentPhase::TrainingTeachers, ExperimentPhase::TrainingStudent] {
+    for phase in [ExperimentPhase::CheckingInputs, ExperimentPhase::TrainingTeachers, ExperimentPhase::TrainingStudent]
+    {
         namespace.wait_for("disturbed", phase);
         restart();
     }
     ends_as_if_nothing_had_been(&namespace, &[]);
     namespace.operator_is_back();
+    namespace.eventually(90, "the operator is ready", || namespace.operator_is_ready().then_some(()));
 }
 
 /// Random kills of everything, for minutes: `BAM_TEST_MINUTES`.
@@ -230,7 +235,8 @@ fn killed_at_random_for_minutes_every_experiment_completes_with_the_same_bytes()
         namespace.apply(&disturbed());
         let mut hits = Vec::new();
         let over = |namespace: &Namespace| {
-            namespace.diary.read(|seen| seen.experiment("disturbed").map(|it| it.phase)) == Some(ExperimentPhase::Complete)
+            namespace.diary.read(|seen| seen.experiment("disturbed").map(|it| it.phase))
+                == Some(ExperimentPhase::Complete)
         };
         while !over(&namespace) && hits.len() < 8 {
             std::thread::sleep(Duration::from_millis(dice.below(4000)));

@@ -86,7 +86,10 @@ fn trains_teachers_and_student(namespace: &Namespace) {
     // The status holds every run's dev scores.
     for run in status.runs.iter().filter(|run| run.role != Role::Inputs) {
         assert_eq!(run.phase, RunPhase::Succeeded);
-        assert_eq!(run.results.iter().map(|result| &result.task).collect::<Vec<_>>(), run.tasks.iter().collect::<Vec<_>>());
+        assert_eq!(
+            run.results.iter().map(|result| &result.task).collect::<Vec<_>>(),
+            run.tasks.iter().collect::<Vec<_>>()
+        );
         for result in &run.results {
             let score = result.metrics[&result.main_metric];
             assert!(result.majority.is_none_or(|majority| score > majority - 20.0) && score <= 100.0, "{result:?}");
@@ -110,7 +113,10 @@ fn tells_its_story(namespace: &Namespace) {
         vec![at("RunSucceeded", "inputs")],
         vec![at("TrainingTeachers", "")],
         vec![at("RunStarted", "teacher rte"), at("RunStarted", "teacher mrpc")],
-        vec![at("RunSucceeded", "teacher rte is done: rte accuracy"), at("RunSucceeded", "teacher mrpc is done: mrpc ")],
+        vec![
+            at("RunSucceeded", "teacher rte is done: rte accuracy"),
+            at("RunSucceeded", "teacher mrpc is done: mrpc "),
+        ],
         vec![at("TrainingStudent", "")],
         vec![at("RunStarted", "student")],
         vec![at("RunSucceeded", "student is done: rte accuracy")],
@@ -133,7 +139,8 @@ fn keeps_no_jobs(namespace: &Namespace) {
 /// Pods that the strictest policy would refuse are not made (the namespace enforces it), and these do without any rights.
 fn asks_for_no_rights(namespace: &Namespace) {
     namespace.diary.read(|seen| {
-        let pods: Vec<_> = seen.pages.iter().filter(|page| page.kind == Kind::Pod).filter_map(|page| page.object.as_ref()).collect();
+        let pods: Vec<_> =
+            seen.pages.iter().filter(|page| page.kind == Kind::Pod).filter_map(|page| page.object.as_ref()).collect();
         assert!(!pods.is_empty());
         for pod in pods {
             let (spec, container) = (&pod["spec"], &pod["spec"]["containers"][0]);

@@ -24,7 +24,13 @@ fn waits(namespace: &Namespace, seconds: u64, experiment: &str, reason: &str, wo
 fn a_missing_claim_is_named_and_waited_for() {
     let Some(namespace) = Namespace::without_claim("a missing claim") else { return };
     namespace.apply(&debug("homeless", &["rte"]));
-    waits(&namespace, 5, "homeless", "ClaimMissing", &["inputs check waits for the PersistentVolumeClaim bam-dir", "create it"]);
+    waits(
+        &namespace,
+        5,
+        "homeless",
+        "ClaimMissing",
+        &["inputs check waits for the PersistentVolumeClaim bam-dir", "create it"],
+    );
     let told = namespace.events("BamExperiment", "homeless");
     assert!(told.iter().any(|(reason, note)| reason == "ClaimMissing" && note.contains(CLAIM)), "{told:#?}");
     namespace.make_claim();

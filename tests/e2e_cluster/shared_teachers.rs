@@ -99,10 +99,8 @@ fn deleting_the_first_takes_nothing_from_the_second(cascade: &str) {
     namespace.apply(&slow(two()));
     owned_by(&namespace, &teacher, &["one", "two"]);
     namespace.kubectl(&["delete", "bam", "one", &format!("--cascade={cascade}")]);
-    // Deleted with its orphans left behind, its name stays: nobody takes it out, and it means nothing.
-    if cascade != "orphan" {
-        owned_by(&namespace, &teacher, &["two"]);
-    }
+    // Also if its runs are to stay: then they are nobody's, or the second one's alone.
+    owned_by(&namespace, &teacher, &["two"]);
     namespace.complete("two");
     let uids = namespace.diary.read(|seen| seen.run_uids(&teacher));
     assert_eq!(uids.len(), 1, "{teacher} was removed, and made again");

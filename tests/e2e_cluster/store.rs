@@ -99,7 +99,8 @@ impl Drop for Store {
 pub fn assert_same(these: &Artifacts, those: &Artifacts) {
     assert!(!those.is_empty());
     assert_eq!(these.keys().collect::<Vec<_>>(), those.keys().collect::<Vec<_>>());
-    let different: Vec<_> = these.iter().filter(|(name, bytes)| those[*name] != **bytes).map(|(name, _)| name).collect();
+    let different: Vec<_> =
+        these.iter().filter(|(name, bytes)| those[*name] != **bytes).map(|(name, _)| name).collect();
     assert!(different.is_empty(), "other bytes in {different:?}");
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bam_crds::{BamExperiment, BamRun, BamRunSpec, BamRunStatus, Digest, RunReport, names};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -305,6 +305,46 @@ fn waits(pod: &Pod, trainer: Option<&ContainerStatus>) -> String {
 fn last_line(text: &str) -> String {
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.trim().chars().take(512).collect()
+}
+
+/// Why the Job controller could not make a pod: only an event of the Job tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HindranceFacts {
+    /// The identity of the Job.
+    pub job_uid: String,
+    /// The run whose attempt the Job is.
+    pub run: String,
+    /// When it was tried last.
+    pub at: Timestamp,
+    /// In the API server's words.
+    pub message: String,
+}
+
+impl Facts for HindranceFacts {
+    type Object = Event;
+
+    fn of(event: &Event) -> Self {
+        let job = event.involved_object.name.as_deref().unwrap_or_default();
+        let last = event.last_timestamp.as_ref().map(|time| time.0);
+        let last = last.or_else(|| event.event_time.as_ref().map(|time| time.0));
+        Self {
+            job_uid: event.involved_object.uid.clone().unwrap_or_default(),
+            run: job.rsplit_once('-').map(|(run, _)| run.to_owned()).unwrap_or_default(),
+            at: last.unwrap_or_else(|| moment(event.metadata.creation_timestamp.as_ref())),
+            message: without_pod(event.message.as_deref().unwrap_or_default()),
+        }
+    }
+
+    fn run(&self) -> Option<&str> {
+        Some(&self.run)
+    }
+}
+
+/// Without the pod's name, which is another one at every try: `Error creating: pods "…" is forbidden: …`.
+fn without_pod(message: &str) -> String {
+    let message = message.strip_prefix("Error creating: ").unwrap_or(message);
+    let rest = message.strip_prefix("pods \"").and_then(|rest| rest.split_once("\" is ").map(|(_, rest)| rest));
+    rest.map_or_else(|| message.to_owned(), |rest| format!("it is {rest}"))
 }
 
 /// A claim: only that it is there.

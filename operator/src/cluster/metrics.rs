@@ -31,7 +31,7 @@ pub const ACTIONS: [&str; 5] = ["create_run", "join_run", "reopen_run", "start_a
 /// What becomes of it.
 pub const OUTCOMES: [&str; 4] = ["done", "done_before", "not_now", "error"];
 /// What it watches.
-pub const WATCHED: [&str; 5] = ["bamexperiments", "bamruns", "jobs", "pods", "persistentvolumeclaims"];
+pub const WATCHED: [&str; 6] = ["bamexperiments", "bamruns", "jobs", "pods", "persistentvolumeclaims", "events"];
 /// What can be of a form that it does not understand.
 pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
 /// What it asks of the API server beside its watches.

@@ -10,7 +10,7 @@ use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec
 use k8s_openapi::jiff::Timestamp;
 
 use super::cache::Cache;
-use super::facts::{ClaimFacts, ExperimentFacts, JobFacts, PodFacts, RunFacts};
+use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFacts, RunFacts};
 use super::job;
 use crate::plan::Why;
 use crate::plan::experiment::{self, Run};
@@ -33,6 +33,8 @@ pub struct Seen {
     pub jobs: Cache<JobFacts>,
     /// Of the runs' pods.
     pub pods: Cache<PodFacts>,
+    /// Of what kept their pods from being made.
+    pub hindrances: Cache<HindranceFacts>,
     /// Of volume claims.
     pub claims: Cache<ClaimFacts>,
 }
@@ -71,9 +73,10 @@ impl Seen {
         let (spec, status) = facts.living()?;
         let jobs = self.jobs.of_run(namespace, name);
         let pods = self.pods.of_run(namespace, name);
+        let parts = Parts { jobs: &jobs, pods: &pods, hindrances: &self.hindrances.of_run(namespace, name) };
         let seen = run::Observed {
             status: status.clone(),
-            attempts: attempts(&facts.uid, status, &jobs, &pods, progress, now),
+            attempts: attempts(&facts.uid, status, &parts, progress, now),
             stored: Stored::Unseen,
             teachers: self.teachers(namespace, spec),
             reopened: facts.reopened.clone(),
@@ -138,12 +141,18 @@ impl Registry for Namespace<'_> {
 
 type Named<F> = [(String, Arc<F>)];
 
+/// What belongs to a run.
+struct Parts<'a> {
+    jobs: &'a Named<JobFacts>,
+    pods: &'a Named<PodFacts>,
+    hindrances: &'a Named<HindranceFacts>,
+}
+
 /// The attempts of a run, from its Jobs and their pods.
 fn attempts(
     uid: &str,
     status: &BamRunStatus,
-    jobs: &Named<JobFacts>,
-    pods: &Named<PodFacts>,
+    parts: &Parts<'_>,
     progress: Option<RunProgress>,
     now: Timestamp,
 ) -> BTreeMap<u32, Attempt> {
@@ -151,10 +160,13 @@ fn attempts(
     let settled = status.history.last().map_or(0, |last| last.number);
     // A Job of a run of the same name that is gone is none of this one's.
     let jobs: BTreeMap<u32, _> =
-        jobs.iter().filter(|(_, it)| it.run_uid == uid).map(|(_, it)| (it.number, it)).collect();
+        parts.jobs.iter().filter(|(_, it)| it.run_uid == uid).map(|(_, it)| (it.number, it)).collect();
     for (number, job) in &jobs {
-        let pod = newest(pods, |pod| pod.job_uid == job.uid);
-        let state = state(Some(job), pod, progress.clone());
+        let pod = newest(parts.pods, |pod| pod.job_uid == job.uid);
+        let state = match (pod, &job.end) {
+            (None, None) => AttemptState::Starting(waits_for_pod(&job.uid, parts.hindrances)),
+            _ => state(Some(job), pod, progress.clone()),
+        };
         let removable = !job.deleting;
         attempts.insert(*number, Attempt { started_at: job.created_at, state, removable });
     }
@@ -163,7 +175,7 @@ fn attempts(
         if jobs.contains_key(&number) {
             continue;
         }
-        let pod = newest(pods, |pod| pod.number == number);
+        let pod = newest(parts.pods, |pod| pod.number == number);
         let started_at = pod.map_or(now, |pod| pod.created_at);
         let state = match pod {
             Some(pod) => state(None, Some(pod), progress.clone()),
@@ -172,6 +184,13 @@ fn attempts(
         attempts.insert(number, Attempt { started_at, state, removable: false });
     }
     attempts
+}
+
+/// A Job without a pod: it has none yet, or may have none.
+fn waits_for_pod(job: &str, hindrances: &Named<HindranceFacts>) -> String {
+    let its = hindrances.iter().map(|(_, hindrance)| hindrance).filter(|hindrance| hindrance.job_uid == job);
+    let last = its.max_by_key(|hindrance| hindrance.at);
+    last.map_or_else(|| "waits for its pod".to_owned(), |last| format!("waits for its pod: {}", last.message))
 }
 
 fn newest(pods: &Named<PodFacts>, is_its: impl Fn(&PodFacts) -> bool) -> Option<&PodFacts> {
@@ -192,8 +211,7 @@ fn state(job: Option<&JobFacts>, pod: Option<&PodFacts>, progress: Option<RunPro
         }),
         (_, Some(PodFacts { waits: Some(waits), end: None, .. })) => AttemptState::Starting(waits.clone()),
         (_, Some(_)) => AttemptState::Running(progress.filter(|it| it.stage != Stage::Preparing || it.total > 0)),
-        (false, None) => AttemptState::Starting("waits for its pod".to_owned()),
-        (true, None) => {
+        (_, None) => {
             let end = job.and_then(|job| job.end.as_ref());
             let unseen = Ending::unseen(end.map_or(Timestamp::UNIX_EPOCH, |end| end.at));
             let succeeded = end.is_some_and(|end| end.succeeded);

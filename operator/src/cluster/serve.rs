@@ -23,29 +23,51 @@ use super::metrics::Metrics;
 
 /// What must be there before the operator can do its work, and why it is not.
 #[derive(Debug, Default)]
-pub struct Readiness(Mutex<BTreeMap<&'static str, Option<String>>>);
+pub struct Readiness {
+    parts: Mutex<BTreeMap<&'static str, Part>>,
+    memory: Duration,
+}
+
+/// A watch that broke says so again at least this often, until it is whole. When it is, it says nothing until something
+/// happens: an old complaint counts no longer.
+const MEMORY: Duration = Duration::from_mins(1);
+
+#[derive(Debug)]
+struct Part {
+    missing: Option<String>,
+    said: Instant,
+    was_there: bool,
+}
 
 impl Readiness {
     /// Waits for all of these.
     pub fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
-        Self(Mutex::new(names.into_iter().map(|name| (name, Some("not yet".to_owned()))).collect()))
+        let part = || Part { missing: Some("not yet".to_owned()), said: Instant::now(), was_there: false };
+        Self { parts: Mutex::new(names.into_iter().map(|name| (name, part())).collect()), memory: MEMORY }
     }
 
-    /// This is missing (`watch of bamruns`), and why (`forbidden: …`).
+    /// This is missing (`watch of bamruns`), and why (`forbidden: …`). Of no weight if it is not waited for at all.
     pub fn waits(&self, name: &'static str, why: impl Into<String>) {
-        self.set(name, Some(why.into()));
+        self.change(name, |part| {
+            part.missing = Some(why.into());
+            part.said = Instant::now();
+        });
     }
 
     /// This is there.
     pub fn ready(&self, name: &'static str) {
-        self.set(name, None);
+        self.change(name, |part| {
+            part.missing = None;
+            part.was_there = true;
+        });
     }
 
     /// A line for each that is missing, by name; empty: ready.
     pub fn missing(&self) -> String {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.iter().fold(String::new(), |mut lines, (name, why)| {
-            if let Some(why) = why {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = |part: &&Part| !part.was_there || part.said.elapsed() < self.memory;
+        parts.iter().fold(String::new(), |mut lines, (name, part)| {
+            if let Some(why) = Some(part).filter(counts).and_then(|part| part.missing.as_ref()) {
                 let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
                 let _ = writeln!(lines, "{name}: {why}");
             }
@@ -53,8 +75,10 @@ impl Readiness {
         })
     }
 
-    fn set(&self, name: &'static str, why: Option<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, why);
+    fn change(&self, name: &'static str, change: impl FnOnce(&mut Part)) {
+        if let Some(part) = self.parts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
+            change(part);
+        }
     }
 }
 
@@ -174,6 +198,19 @@ mod tests {
         let mut stream = TcpStream::connect(address)?;
         stream.write_all(request.as_bytes())?;
         io::read_to_string(&stream)
+    }
+
+    #[test]
+    fn a_watch_that_broke_and_says_nothing_more_is_whole_again() {
+        let parts = || Readiness::new(["watch of pods"]);
+        let (patient, forgetful) = (parts(), Readiness { memory: Duration::ZERO, ..parts() });
+        assert_eq!(forgetful.missing(), "watch of pods: not yet\n", "it never was");
+        for readiness in [&patient, &forgetful] {
+            readiness.ready("watch of pods");
+            readiness.waits("watch of pods", "connection refused");
+        }
+        assert_eq!(patient.missing(), "watch of pods: connection refused\n");
+        assert_eq!(forgetful.missing(), "");
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ const EXPERIMENTS: Name = Name { kind: "bamexperiments", readiness: "watch of ba
 const RUNS: Name = Name { kind: "bamruns", readiness: "watch of bamruns" };
 const JOBS: Name = Name { kind: "jobs", readiness: "watch of jobs" };
 const PODS: Name = Name { kind: "pods", readiness: "watch of pods" };
+const HINDRANCES: Name = Name { kind: "events", readiness: "watch of events" };
 const CLAIMS: Name = Name { kind: "persistentvolumeclaims", readiness: "watch of persistentvolumeclaims" };
 
 /// Everything is looked at again this often, whatever the watches say.
@@ -149,7 +150,13 @@ fn start_watches(
     start!(RUNS, Config::default(), runs, |seen: &Seen, changed: &_| wake::by_run(seen, changed));
     start!(JOBS, ours(), jobs, |_: &Seen, changed: &_| wake::by_part(changed));
     start!(PODS, ours(), pods, |_: &Seen, changed: &_| wake::by_part(changed));
+    // Those alone that tell why a Job has no pod. Nothing else waits for them.
+    start!(HINDRANCES, hindrances(), hindrances, |_: &Seen, changed: &_| wake::by_part(changed));
     start!(CLAIMS, Config::default(), claims, wake::by_claim);
+}
+
+fn hindrances() -> Config {
+    Config::default().fields("involvedObject.kind=Job,reason=FailedCreate")
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>

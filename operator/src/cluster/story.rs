@@ -64,9 +64,7 @@ pub fn of_experiment(before: &BamExperimentStatus, after: &BamExperimentStatus) 
         let over = failed || after.phase == ExperimentPhase::Complete;
         story.insert(if over { story.len() } else { 0 }, chapter);
     }
-    if let Some(waits) = needs_somebody(after).filter(|waits| needs_somebody(before).as_ref() != Some(waits)) {
-        story.push(waits);
-    }
+    story.extend(needs_somebody(after).filter(|waits| needs_somebody(before).as_ref() != Some(waits)));
     story
 }
 
