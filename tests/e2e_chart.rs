@@ -87,6 +87,7 @@ fn what_the_operator_may_do() -> BTreeSet<String> {
         each("get list watch create delete", "batch/jobs"),
         each("get list watch", "/pods"),
         each("get list watch", "/persistentvolumeclaims"),
+        each("list watch", "/events"),
         each("create patch", "events.k8s.io/events"),
     ]
     .into_iter()
