@@ -274,7 +274,7 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
     }
     // It never ran, or nobody knows how it ended.
     let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
-    over.then(|| PodEnd { at: created_at, code: None, out_of_memory: false, report: None, note: disrupted })
+    over.then_some(PodEnd { at: created_at, code: None, out_of_memory: false, report: None, note: disrupted })
 }
 
 /// What a pod waits for, as the scheduler or the kubelet says it.
