@@ -3,6 +3,7 @@
 mod attempts;
 mod cache;
 mod fixture;
+mod hindrances;
 mod jobs;
 mod stories;
 mod waking;

@@ -90,3 +90,14 @@ fn a_note_fits_into_an_event() {
     let story = of_experiment(&experiment(json!({})), &experiment(json!({ "runs": [failed] })));
     assert!(story[0].note.len() <= 1024, "{}", story[0].note.len());
 }
+
+#[test]
+fn what_needs_somebody_is_told_also_when_the_phase_changes_at_the_same_moment() {
+    let missing = json!([{
+        "type": "Complete", "status": "False", "reason": "ClaimMissing", "message": "no claim",
+        "lastTransitionTime": "2027-01-15T08:00:00Z",
+    }]);
+    let missing = experiment(json!({ "phase": "CheckingInputs", "conditions": missing }));
+    let story = of_experiment(&experiment(json!({})), &missing);
+    assert_eq!(told(&story), ["CheckingInputs: data and weights are checked, row by row", "! ClaimMissing: no claim"]);
+}
