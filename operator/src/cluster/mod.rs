@@ -121,6 +121,11 @@ impl Cluster {
 
     async fn join_run(&self, experiment: &Subject, name: &str) -> Result<Outcome, Error> {
         let Some((owner, run)) = self.both(experiment, name) else { return Ok(Outcome::NotNow) };
+        // Deleted with its orphans left behind, it is taken out of its runs before it is seen to go: it must not come back
+        // as the one owner, who is gone, of a run that was to stay.
+        if !self.server.is_living(object(experiment, &owner.uid)).await? {
+            return Ok(Outcome::NotNow);
+        }
         let run = Object { namespace: &experiment.namespace, name, uid: &run.uid };
         expect(self.server.join_run(object(experiment, &owner.uid), run).await, &[404, 409], Outcome::NotNow)
     }
