@@ -40,6 +40,13 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Forgets the last words of a run's pods, if the run is gone: nobody will ask for them.
+    pub fn forget(&self, namespace: &str, run: &str) {
+        if self.runs.get(namespace, run).is_none() {
+            self.pods.forget_gone(namespace, run, |_| true);
+        }
+    }
+
     /// An experiment, if there is one.
     pub fn experiment(&self, namespace: &str, name: &str) -> Option<(BamExperiment, experiment::Observed)> {
         let facts = self.experiments.get(namespace, name)?;

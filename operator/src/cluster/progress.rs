@@ -1,6 +1,6 @@
 //! Live progress, asked of the trainers themselves. Nothing depends on it, and nothing that they say is trusted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,7 +68,8 @@ pub async fn follow(
                 Some(((namespace, pod.run.clone()), address))
             })
             .collect();
-        told.lock().retain(|run, _| running.iter().any(|(known, _)| known == run));
+        let alive: BTreeSet<Key> = running.iter().map(|(run, _)| run.clone()).collect();
+        told.lock().retain(|run, _| alive.contains(run));
         let surplus = running.len().saturating_sub(A_ROUND);
         if surplus > 0 {
             turn = (turn + A_ROUND) % running.len();

@@ -16,6 +16,8 @@ use tokio::sync::{mpsc, watch as flag};
 use tracing_subscriber::EnvFilter;
 
 use super::api::Server;
+use super::cache::Changed;
+use super::facts::{PodFacts, RunFacts};
 use super::job::Trainer;
 use super::metrics::{Metrics, State};
 use super::observe::Seen;
@@ -147,9 +149,16 @@ fn start_watches(
         }};
     }
     start!(EXPERIMENTS, Config::default(), experiments, wake::by_experiment);
-    start!(RUNS, Config::default(), runs, |seen: &Seen, changed: &_| wake::by_run(seen, changed));
+    start!(RUNS, Config::default(), runs, |seen: &Seen, changed: &Changed<RunFacts>| {
+        seen.forget(&changed.key.0, &changed.key.1);
+        wake::by_run(seen, changed)
+    });
     start!(JOBS, ours(), jobs, |_: &Seen, changed: &_| wake::by_part(changed));
-    start!(PODS, ours(), pods, |_: &Seen, changed: &_| wake::by_part(changed));
+    start!(PODS, ours(), pods, |seen: &Seen, changed: &Changed<PodFacts>| {
+        let woken = wake::by_part(changed);
+        woken.iter().for_each(|run| seen.forget(&run.namespace, &run.name));
+        woken
+    });
     // Those alone that tell why a Job has no pod. Nothing else waits for them.
     start!(HINDRANCES, hindrances(), hindrances, |_: &Seen, changed: &_| wake::by_part(changed));
     start!(CLAIMS, Config::default(), claims, wake::by_claim);

@@ -133,6 +133,18 @@ fn the_last_word_of_a_pod_that_was_deleted_is_kept_until_its_job_is_seen_to_end(
 }
 
 #[test]
+fn the_last_words_of_the_pods_of_a_run_that_is_gone_are_forgotten() {
+    let seen = seen(json!({}));
+    put(&seen.pods, pod(1, terminated(0, "Completed", "")));
+    seen.pods.apply(Event::Delete(pod(1, terminated(0, "Completed", ""))));
+    seen.forget("lab", RUN);
+    assert_eq!(seen.pods.of_run("lab", RUN).len(), 1, "the run is still there");
+    seen.runs.apply(Event::Delete(guarded(run("r", json!({})))));
+    seen.forget("lab", RUN);
+    assert!(seen.pods.of_run("lab", RUN).is_empty());
+}
+
+#[test]
 fn an_attempt_whose_job_somebody_removed_is_over_when_its_pod_is() {
     let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
     put(&seen.pods, pod(1, container(json!({ "running": {} }))));
