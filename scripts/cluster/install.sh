@@ -102,7 +102,7 @@ ensure_volume() {
 chart() {
   say "operator: installing the chart, and waiting for it (up to 3 minutes)"
   "$HELM" upgrade --install "$RELEASE" "$REPO_ROOT/charts/bam-operator" --kubeconfig "$1" \
-    --namespace "$NAMESPACE" --create-namespace --take-ownership \
+    --namespace "$NAMESPACE" --create-namespace --take-ownership --force-conflicts \
     --set "operator.image=$OPERATOR_IMAGE" --set "trainer.image=$TRAINER_IMAGE" \
     --wait --timeout 3m >/dev/null || {
     kubectl --kubeconfig "$1" --namespace "$NAMESPACE" get pods >&2 || true
