@@ -284,11 +284,17 @@ impl Cluster {
         };
         let old = self.send(Method::POST, &format!("{all}?fieldValidation=Strict"), YAML, before).await;
         assert!(old.is_yes(), "{}: before: {}", case.name, old.message());
-        let meta = &old.body["metadata"];
-        let one = format!("{all}/{}", meta["name"].as_str().unwrap());
-        let version = format!("metadata: {{resourceVersion: {}, ", meta["resourceVersion"]);
-        let document = document.replacen("metadata: {", &version, 1);
-        let answer = self.send(Method::PUT, &format!("{one}?{dry}"), YAML, &document).await;
+        let one = format!("{all}/{}", old.body["metadata"]["name"].as_str().unwrap());
+        let answer = loop {
+            // An operator may live in this cluster, and write a status in between.
+            let now = self.send(Method::GET, &one, YAML, "").await.body;
+            let version = format!("metadata: {{resourceVersion: {}, ", now["metadata"]["resourceVersion"]);
+            let document = document.replacen("metadata: {", &version, 1);
+            let answer = self.send(Method::PUT, &format!("{one}?{dry}"), YAML, &document).await;
+            if answer.status != 409 {
+                break answer;
+            }
+        };
         assert!(self.send(Method::DELETE, &one, YAML, "").await.is_yes());
         answer
     }
