@@ -165,6 +165,25 @@ fn out_of_memory_takes_the_ladder_and_says_so() {
 }
 
 #[test]
+fn memory_that_is_enough_for_a_smaller_micro_batch_is_enough() {
+    let Some(namespace) = Namespace::new("less memory") else { return };
+    // The real model, and steps of 512 rows that take more than this at once.
+    let mut experiment = with(debug("squeezed", &["rte"]), "hyperparameters/debug", false);
+    experiment["spec"].as_object_mut().unwrap().remove("distill");
+    let experiment = with(experiment, "hyperparameters/trainBatchSize", 512);
+    let experiment = with(experiment, "hyperparameters/numTrainEpochs", "1");
+    let experiment = with(experiment, "hyperparameters/maxSeqLength", 128);
+    let experiment = with(experiment, "compute/microBatchTokens", 16_384);
+    namespace.apply(&with(experiment, "compute/resources/limits/memory", "1Gi"));
+    let status = namespace.complete("squeezed");
+    let run = namespace.diary.read(|seen| seen.run_status(&status.runs[1].name).unwrap());
+    assert_eq!(run.history.first().and_then(|first| first.reason), Some(ExitReason::OutOfMemory), "{run:#?}");
+    assert!(run.failures.out_of_memory >= 1, "{run:#?}");
+    assert_eq!((run.failures.application, run.failures.infrastructure), (0, 0), "{run:#?}");
+    namespace.took(&format!("{} rungs", run.failures.out_of_memory));
+}
+
+#[test]
 fn the_operator_killed_in_every_phase_goes_on() {
     let Some(namespace) = Namespace::alone("the operator killed") else { return };
     namespace.apply(&disturbed());
