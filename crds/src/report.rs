@@ -155,6 +155,19 @@ pub enum Stage {
     Saving,
 }
 
+impl Stage {
+    /// As a person says it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Training => "training",
+            Self::Evaluating => "evaluating",
+            Self::WritingTargets => "writing targets",
+            Self::Saving => "saving",
+        }
+    }
+}
+
 /// One progress line: JSON on standard output, and the answer of `/progress`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -118,7 +118,7 @@ impl Reporter {
         state.begin = (Instant::now(), done);
         match &self.voice {
             Voice::Bar(bar) => {
-                bar.set_message(words(stage));
+                bar.set_message(stage.words());
                 bar.set_length(total);
                 bar.set_position(done);
                 bar.reset_eta();
@@ -232,7 +232,7 @@ impl State {
         let percent = 100.0 * *done as f64 / (*total).max(1) as f64;
         let (elapsed, left) = (clock(elapsed as u64), clock(left as u64));
         let loss = loss.map(|loss| format!(", loss {loss:.4}")).unwrap_or_default();
-        let (stage, unit) = (words(*stage), unit(*stage));
+        let (stage, unit) = (stage.words(), unit(*stage));
         format!("{stage}: {done}/{total} = {percent:.1}%, {rate:.1} {unit}/s, elapsed {elapsed}, ETA {left}{loss}")
     }
 
@@ -248,23 +248,12 @@ impl State {
 fn sentence(progress: &Progress) -> String {
     let rate = progress.rows_per_second.map(|rate| format!("  {rate:.0} rows/s"));
     let loss = progress.loss.map(|loss| format!("  loss {loss:.4}"));
-    format!("{}{}{}", words(progress.stage), rate.unwrap_or_default(), loss.unwrap_or_default())
+    format!("{}{}{}", progress.stage.words(), rate.unwrap_or_default(), loss.unwrap_or_default())
 }
 
 /// To standard error. Nobody may be listening any more, and that is no reason to stop training.
 pub(crate) fn write_line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// A stage, for a person.
-fn words(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Preparing => "preparing",
-        Stage::Training => "training",
-        Stage::Evaluating => "evaluating",
-        Stage::WritingTargets => "writing targets",
-        Stage::Saving => "saving",
-    }
 }
 
 /// What a stage counts.

@@ -10,6 +10,7 @@ use bam_crds::run::RunPhase;
 use super::screen::{Bars, Lines};
 use super::{BamDir, Exit, describe, input, logging, say};
 use crate::local::{Local, Look, Mode, Screen, Settings, ledger::Ledger, progress, trainer};
+use crate::plan::status::title;
 use crate::plan::teachers;
 use crate::platform::drive;
 
@@ -125,7 +126,7 @@ fn conclude(look: &Look) -> Result<(), Exit> {
         .filter(|run| run.phase == RunPhase::Failed)
         .map(|run| {
             let attempt = look.ledger.attempt(&run.name, look.ledger.attempts(&run.name));
-            let mut text = format!("{} ({}) failed: {}", describe::title(run, trials), run.name, run.message);
+            let mut text = format!("{} ({}) failed: {}", title(run, trials), run.name, run.message);
             let log = attempt.stderr();
             for line in progress::last_lines(&log, LOG_LINES) {
                 text += &format!("\n    {line}");

@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::describe;
 use crate::local::Screen;
-use crate::plan::status::failure_message;
+use crate::plan::status::{failure_message, title};
 
 /// A line per change of state, and one per tenth of the steps.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ impl Screen for Lines {
         let mut runs = self.runs.borrow_mut();
         for run in &status.runs {
             let shown = runs.entry(run.name.clone()).or_default();
-            shown.title = describe::title(run, trials);
+            shown.title = title(run, trials);
             shown.phase.get_or_insert(run.phase);
         }
     }
@@ -65,7 +65,7 @@ impl Screen for Lines {
         }
         (shown.stage, shown.tenths) = (Some(progress.stage), tenths);
         let numbers = numbers(progress, eta);
-        let stage = describe::stage(progress.stage);
+        let stage = progress.stage.words();
         let count = match progress.total {
             0 => String::new(),
             total => format!(" {} of {total}", progress.done),
@@ -123,7 +123,7 @@ impl Screen for Bars {
             if run.role == Role::Inputs && run.phase == RunPhase::Succeeded && !runs.contains_key(&run.name) {
                 continue;
             }
-            let new = || (self.add(describe::title(run, trials)), RunPhase::Pending, Pace::default());
+            let new = || (self.add(title(run, trials)), RunPhase::Pending, Pace::default());
             let (bar, phase, _) = runs.entry(run.name.clone()).or_insert_with(new);
             *phase = run.phase;
             match run.phase {
@@ -149,7 +149,7 @@ impl Screen for Bars {
         let eta = pace.seconds_left(progress);
         bar.set_length(progress.total.max(1));
         bar.set_position(progress.done);
-        bar.set_message(format!("{}{}", describe::stage(progress.stage), numbers(progress, eta)));
+        bar.set_message(format!("{}{}", progress.stage.words(), numbers(progress, eta)));
     }
 }
 

@@ -5,6 +5,7 @@ use bam_crds::run::{AttemptRecord, Role, RunPhase};
 use bam_crds::{BamExperimentStatus, BamRunStatus, ExitReason};
 
 use crate::plan::retry::describe;
+use crate::plan::status::title;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,13 +147,4 @@ pub fn of_run(before: &BamRunStatus, after: &BamRunStatus) -> Vec<Chapter> {
 pub fn ended<'a>(before: &BamRunStatus, after: &'a BamRunStatus) -> impl Iterator<Item = &'a AttemptRecord> {
     let known = before.history.last().map_or(0, |last| last.number);
     after.history.iter().filter(move |record| record.number > known)
-}
-
-fn title(run: &RunSummary, trials: usize) -> String {
-    match run.role {
-        Role::Inputs => "inputs check".to_owned(),
-        Role::Teacher => format!("teacher {}", run.tasks.join(" ")),
-        Role::Student if trials == 1 => "student".to_owned(),
-        Role::Student => format!("student {}", run.trial.unwrap_or_default()),
-    }
 }

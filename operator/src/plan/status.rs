@@ -90,6 +90,16 @@ pub fn summary(node: &Node, run: Option<&BamRunStatus>, why: &Why) -> RunSummary
     }
 }
 
+/// What to call a run of an experiment with so many trials: `inputs check`, `teacher rte`, `student`, `student 2`.
+pub fn title(run: &RunSummary, trials: usize) -> String {
+    match run.role {
+        Role::Inputs => "inputs check".to_owned(),
+        Role::Teacher => format!("teacher {}", run.tasks.join(" ")),
+        Role::Student if trials == 1 => "student".to_owned(),
+        Role::Student => format!("student {}", run.trial.unwrap_or_default()),
+    }
+}
+
 /// `done/all` of the runs of a role.
 pub fn tally(runs: &[RunSummary], role: Role) -> String {
     let all: Vec<_> = runs.iter().filter(|run| run.role == role).collect();
