@@ -107,15 +107,20 @@ pub fn tally(runs: &[RunSummary], role: Role) -> String {
     if all.is_empty() { String::new() } else { format!("{done}/{}", all.len()) }
 }
 
-/// Done steps of all trainings in per cent, each run weighing as many steps as it will take.
+/// Done steps of all trainings in per cent, each run weighing as many steps as it will take. 100 only when all are done:
+/// the last step is not the end of a run.
 pub fn progress(nodes: &[Node], runs: &[RunSummary]) -> String {
-    let (mut done, mut all) = (0.0, 0.0);
+    let (mut done, mut all, mut most) = (0.0, 0.0, 100.0);
     for node in nodes {
+        let run = runs.iter().find(|run| run.name == node.name);
         let steps = node.steps.unwrap_or(1).max(1) as f64;
         all += steps;
-        done += steps * runs.iter().find(|run| run.name == node.name).map_or(0.0, share_done);
+        done += steps * run.map_or(0.0, share_done);
+        if run.is_none_or(|run| run.phase != RunPhase::Succeeded) {
+            most = 99.0;
+        }
     }
-    if all == 0.0 { "0 %".to_owned() } else { format!("{:.0} %", (done / all * 100.0).floor()) }
+    if all == 0.0 { "0 %".to_owned() } else { format!("{:.0} %", (done / all * 100.0).floor().min(most)) }
 }
 
 fn share_done(run: &RunSummary) -> f64 {
