@@ -22,6 +22,8 @@ pub struct Chapter {
     pub run: Option<String>,
 }
 
+/// A run is under way.
+const STARTED: &str = "RunStarted";
 /// An event takes no longer note.
 const LONGEST_NOTE: usize = 1000;
 
@@ -57,13 +59,15 @@ pub fn of_experiment(before: &BamExperimentStatus, after: &BamExperimentStatus) 
             story.extend(phase(run, &title).map(about));
         }
     }
+    story.sort_by_key(|chapter| chapter.reason == STARTED);
     if before.phase != after.phase {
         let reason = format!("{:?}", after.phase);
         let failed = after.phase == ExperimentPhase::Failed;
         let chapter = Chapter::new(failed, &reason, reason.clone(), phase_note(after));
-        // The end comes last, a beginning first.
+        // What ended opens a phase, and what starts belongs to it; the end of all comes last.
         let over = failed || after.phase == ExperimentPhase::Complete;
-        story.insert(if over { story.len() } else { 0 }, chapter);
+        let starts = story.iter().position(|chapter| chapter.reason == STARTED).filter(|_| !over);
+        story.insert(starts.unwrap_or(story.len()), chapter);
     }
     story.extend(needs_somebody(after).filter(|waits| needs_somebody(before).as_ref() != Some(waits)));
     story
@@ -73,7 +77,7 @@ fn phase(run: &RunSummary, title: &str) -> Option<Chapter> {
     match run.phase {
         RunPhase::Pending => None,
         RunPhase::Running => {
-            Some(Chapter::new(false, "RunStarted", format!("Start {title}"), format!("{title} is under way")))
+            Some(Chapter::new(false, STARTED, format!("Start {title}"), format!("{title} is under way")))
         }
         RunPhase::Succeeded => {
             let scores = run.results.iter().filter_map(|result| {

@@ -29,6 +29,18 @@ fn an_experiment_tells_its_story_in_order() {
         told(&of_experiment(&begins, &trains)),
         ["TrainingTeachers: 0/1 teachers are done", "RunStarted: teacher rte is under way"]
     );
+    let inputs = |phase: &str| json!({ "name": "run-0", "role": "Inputs", "tasks": ["rte"], "phase": phase });
+    let checks = experiment(json!({ "phase": "CheckingInputs", "runs": [inputs("Running")] }));
+    let both = json!([inputs("Succeeded"), teacher("Running")]);
+    let at_once = experiment(json!({ "phase": "TrainingTeachers", "teachers": "0/1", "runs": both }));
+    assert_eq!(
+        told(&of_experiment(&checks, &at_once)),
+        [
+            "RunSucceeded: inputs check is done",
+            "TrainingTeachers: 0/1 teachers are done",
+            "RunStarted: teacher rte is under way"
+        ]
+    );
     let mut done = teacher("Succeeded");
     done["results"] =
         json!([{ "task": "rte", "mainMetric": "accuracy", "metrics": { "accuracy": 66.25 }, "rows": 277 }]);
