@@ -118,7 +118,8 @@ end_leftovers() {
 
 remove_cgroups() {
   local root try
-  for root in $(cgroup_roots); do
+  # Where version 1 is in use, runc makes folders in the tree of version 2 all the same.
+  for root in $(awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts); do
     # A cgroup stays busy for a moment after its last process.
     for ((try = 0; try < 30; try++)); do
       [[ -d $root/$CGROUP ]] || break
