@@ -224,15 +224,23 @@ pub async fn pass<P: Platform>(platform: &P, subject: &Subject) -> Result<Option
     Ok(acted?.or(revisit))
 }
 
-/// Carries out all actions. Returns when to plan anew those that cannot be done now.
+/// Carries out all actions: one that fails keeps none of the others from being done. Returns when to plan anew those that
+/// cannot be done now, or the first error.
 async fn carry_out<P: Platform>(
     platform: &P,
     subject: &Subject,
     actions: &[Planned],
 ) -> Result<Option<Timestamp>, P::Error> {
-    let mut soon = None;
+    let (mut soon, mut failed) = (None, None);
     for Planned { title, action, why } in actions {
-        match platform.execute(subject, action).await? {
+        let outcome = match platform.execute(subject, action).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
+        match outcome {
             Outcome::Done => {
                 let namespace = Some(subject.namespace.as_str()).filter(|namespace| !namespace.is_empty());
                 let (run, reason) = (action.run(), why.reason());
@@ -242,5 +250,5 @@ async fn carry_out<P: Platform>(
             Outcome::NotNow => soon = Some(platform.now().saturating_add(NOT_NOW).unwrap_or(Timestamp::MAX)),
         }
     }
-    Ok(soon)
+    failed.map_or(Ok(soon), Err)
 }

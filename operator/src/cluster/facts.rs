@@ -270,7 +270,7 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
     let disrupted = disruption.and_then(|it| it.message.clone()).or_else(|| status.message.clone()).unwrap_or_default();
     if let Some(ended) = trainer.and_then(|it| it.state.as_ref()?.terminated.as_ref()) {
         let said = ended.message.clone().unwrap_or_default();
-        let report = serde_json::from_str(said.trim()).ok();
+        let report = serde_json::from_str(said.trim()).ok().map(bounded);
         let tail = if report.is_none() { last_line(&said) } else { String::new() };
         return Some(PodEnd {
             at: ended.finished_at.as_ref().map_or(created_at, |time| time.0),
@@ -283,6 +283,21 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
     // It never ran, or nobody knows how it ended.
     let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
     over.then_some(PodEnd { at: created_at, code: None, out_of_memory: false, report: None, note: disrupted })
+}
+
+/// More steps nobody takes, and a status can hold no more.
+const MOST_STEPS: u64 = 1 << 48;
+
+/// A report with numbers that a status can hold: a trainer is not trusted, and what it says must not keep a run's status from
+/// being written.
+fn bounded(report: RunReport) -> RunReport {
+    let bounded = |steps: u64| steps.min(MOST_STEPS);
+    RunReport {
+        total_steps: bounded(report.total_steps),
+        saved_steps: bounded(report.saved_steps),
+        resumed_from: bounded(report.resumed_from),
+        ..report
+    }
 }
 
 /// What a pod waits for, as the scheduler or the kubelet says it.

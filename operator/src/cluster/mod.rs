@@ -193,13 +193,8 @@ impl Cluster {
     /// An object that cannot be understood has no plan; whoever made it must hear of it.
     async fn tell_undecodable(&self, subject: &Subject, uid: &str, error: &str) {
         tracing::warn!("{subject} cannot be understood: {error}");
-        let story = vec![Chapter {
-            warning: true,
-            reason: "Undecodable".to_owned(),
-            action: "Read".to_owned(),
-            note: format!("this operator cannot understand the object, and leaves it alone: {error}"),
-            run: None,
-        }];
+        let note = format!("this operator cannot understand the object, and leaves it alone: {error}");
+        let story = vec![Chapter::new(true, "Undecodable", "Read", note)];
         self.tell(subject, &reference(subject, uid), story).await;
     }
 }

@@ -165,9 +165,11 @@ fn attempts(
 ) -> BTreeMap<u32, Attempt> {
     let mut attempts = BTreeMap::new();
     let settled = status.history.last().map_or(0, |last| last.number);
-    // A Job of a run of the same name that is gone is none of this one's.
-    let jobs: BTreeMap<u32, _> =
-        parts.jobs.iter().filter(|(_, it)| it.run_uid == uid).map(|(_, it)| (it.number, it)).collect();
+    // A Job of a run of the same name that is gone is none of this one's; nor is one with a number that cannot have been
+    // given yet, whoever made it: the next attempt, and the one after it, may have begun since the status was written.
+    let given = 1..=status.attempts.saturating_add(2);
+    let its = parts.jobs.iter().filter(|(_, it)| it.run_uid == uid && given.contains(&it.number));
+    let jobs: BTreeMap<u32, _> = its.map(|(_, it)| (it.number, it)).collect();
     for (number, job) in &jobs {
         let pod = newest(parts.pods, |pod| pod.job_uid == job.uid);
         let state = match (pod, &job.end) {

@@ -28,7 +28,8 @@ const STARTED: &str = "RunStarted";
 const LONGEST_NOTE: usize = 1000;
 
 impl Chapter {
-    fn new(warning: bool, reason: &str, action: impl Into<String>, note: impl Into<String>) -> Self {
+    /// One that is about nothing but its object; its note is cut to what an event takes.
+    pub fn new(warning: bool, reason: &str, action: impl Into<String>, note: impl Into<String>) -> Self {
         let mut note = note.into();
         if note.len() > LONGEST_NOTE {
             let end = (0..=LONGEST_NOTE).rev().find(|at| note.is_char_boundary(*at)).unwrap_or_default();

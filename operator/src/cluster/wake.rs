@@ -26,7 +26,8 @@ pub fn by_run(seen: &Seen, changed: &Changed<RunFacts>) -> Vec<Subject> {
     let known = [&changed.before, &changed.after].into_iter().flatten();
     let owners = known.flat_map(|facts| &facts.owners).map(|(owner, _)| Subject::experiment(namespace, owner));
     let mut subjects: Vec<_> = owners.chain([Subject::run(namespace, name)]).collect();
-    let standing = |facts: &RunFacts| facts.living().map(|(_, status)| (status.phase, facts.reopened.clone()));
+    let standing =
+        |facts: &RunFacts| facts.living().map(|(_, status)| (status.phase, status.attempts, facts.reopened.clone()));
     if changed.before.as_ref().map(|facts| standing(facts)) == changed.after.as_ref().map(|facts| standing(facts)) {
         return subjects;
     }

@@ -168,6 +168,27 @@ fn the_job_of_an_earlier_run_of_the_same_name_is_no_attempt_of_this_one() {
 }
 
 #[test]
+fn a_job_with_a_number_that_nobody_gave_is_no_attempt() {
+    let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
+    put(&seen.jobs, job(1, "r", None));
+    put(&seen.jobs, job(u32::MAX, "r", None));
+    put(&seen.jobs, job(0, "r", None));
+    assert_eq!(observed(&seen).attempts.into_keys().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_report_says_no_number_that_a_status_cannot_hold() {
+    let mut said = bam_crds::RunReport::new(ExitReason::Completed, "");
+    (said.saved_steps, said.total_steps) = (u64::MAX, 7);
+    let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
+    put(&seen.jobs, job(1, "r", Some("Complete")));
+    put(&seen.pods, pod(1, terminated(0, "Completed", &serde_json::to_string(&said).unwrap())));
+    let attempts = observed(&seen).attempts;
+    let report = ending(&attempts[&1]).report.as_ref().unwrap();
+    assert_eq!((report.saved_steps, report.total_steps), (1 << 48, 7));
+}
+
+#[test]
 fn attempts_that_are_settled_and_removed_are_not_missed() {
     let record = json!({
         "number": 2, "reason": "Internal", "startedAt": "2027-01-15T08:00:00Z", "finishedAt": "2027-01-15T08:00:20Z",
