@@ -38,10 +38,10 @@ pub fn run(science_hash: &Digest, store: &impl Serialize) -> String {
     format!("run-{}", Digest::of(&(science_hash, store)).short())
 }
 
-/// Name of the run that checks an experiment's inputs: it is the experiment's own (`key` says whose, and which state of
-/// its files), since what it finds may be out of date tomorrow.
-pub fn inputs(config: &impl Serialize, key: &str) -> String {
-    format!("run-{}", Digest::of(&(config, key)).short())
+/// Name of the run that checks an experiment's inputs, `looked_at`: it is the experiment's own (`key` says whose, and which
+/// state of its files), since what it finds may be out of date tomorrow.
+pub fn inputs(looked_at: &impl Serialize, key: &str) -> String {
+    format!("run-{}", Digest::of(&(looked_at, key)).short())
 }
 
 /// Name of a run's n-th attempt, counted from 1.

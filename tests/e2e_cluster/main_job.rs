@@ -197,6 +197,7 @@ fn the_example_trains_on_the_real_data() {
 #[test]
 fn the_metrics_count_what_was_done() {
     let Some(namespace) = Namespace::alone("the metrics") else { return };
+    namespace.others_are_gone();
     let before = namespace.metrics();
     namespace.apply(&debug("counted", &["rte", "mrpc"]));
     namespace.complete("counted");

@@ -50,6 +50,8 @@ impl Namespace {
     /// For a test that disturbs operator or API server.
     pub fn alone(test: &str) -> Option<Self> {
         let namespace = Self::make(test, Peace::alone)?;
+        // A test that failed may have left it on its way.
+        namespace.operator_is_back();
         namespace.make_claim();
         Some(namespace)
     }
@@ -79,6 +81,17 @@ impl Namespace {
         cluster.kubectl(&["create", "-f", "-"], &object.to_string());
         let diary = Diary::begin(&cluster.client, &name);
         Some(Self { name, store, diary, cluster, began: Instant::now(), _peace: peace })
+    }
+
+    /// Until nothing is left of the tests before this one: their namespaces go by themselves, some time after they end.
+    #[track_caller]
+    pub fn others_are_gone(&self) {
+        let of_tests = format!("e2e-{}-", std::process::id());
+        self.eventually(120, "the namespaces of earlier tests are gone", || {
+            let namespaces = self.cluster.kubectl(&["get", "namespaces", "-o", "name"], "");
+            let mut names = namespaces.lines().filter_map(|line| line.strip_prefix("namespace/"));
+            names.all(|name| !name.starts_with(&of_tests) || name == self.name).then_some(())
+        });
     }
 
     /// The claim, and the volume that it is bound to.

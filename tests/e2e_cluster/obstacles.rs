@@ -90,7 +90,7 @@ fn a_quota_that_allows_no_job_is_named_and_its_end_noticed() {
         (quota["status"]["hard"]["count/jobs.batch"] == "0").then_some(())
     });
     namespace.apply(&debug("poor", &["rte"]));
-    waits(&namespace, 10, "poor", "Refused", &["inputs check cannot be started", "exceeded quota: nothing"]);
+    waits(&namespace, 10, "poor", "Refused", &["inputs check is held up", "exceeded quota: nothing"]);
     namespace.kubectl(&["delete", "resourcequota", "nothing"]);
     namespace.complete("poor");
 }

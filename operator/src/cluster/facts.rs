@@ -6,7 +6,7 @@ use bam_crds::{BamExperiment, BamRun, BamRunSpec, BamRunStatus, Digest, RunRepor
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 
 use super::job::CONTAINER;
@@ -214,8 +214,22 @@ pub struct PodFacts {
     pub address: Option<String>,
     /// What it waits for before it can run, to continue "attempt 1, which …".
     pub waits: Option<String>,
+    /// When it has to be gone: it was told to end.
+    pub leaves_by: Option<Timestamp>,
     /// How it ended.
     pub end: Option<PodEnd>,
+}
+
+/// A kubelet that says nothing of a pod for so long after its grace period is not there any more. The pod then stays until
+/// its node is removed, and its Job does not end: nobody else would notice.
+const LOST_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
+impl PodFacts {
+    /// When this pod is to be given up, if nothing is heard of it.
+    pub fn lost_at(&self) -> Option<Timestamp> {
+        let leaves_by = self.leaves_by.filter(|_| self.end.is_none())?;
+        leaves_by.saturating_add(LOST_AFTER).ok()
+    }
 }
 
 /// How a pod ended.
@@ -249,6 +263,7 @@ impl Facts for PodFacts {
             created_at,
             address: status.and_then(|status| status.pod_ip.clone()).filter(|_| running),
             waits: if running { None } else { Some(waits(pod, trainer)) },
+            leaves_by: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             end: pod_end(pod, trainer, created_at),
         }
     }

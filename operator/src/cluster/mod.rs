@@ -158,10 +158,19 @@ impl Cluster {
         if begun.is_ok() {
             self.metrics.attempt_started(spec.role, start.number);
         }
-        let seen = self.seen.jobs.get(namespace, &name);
-        // A Job of an earlier run of that name goes soon.
-        let there = if seen.is_some_and(|job| job.run_uid == run.uid) { Outcome::DoneBefore } else { Outcome::NotNow };
-        expect(begun, &[409], there)
+        let outcome = expect(begun, &[409], Outcome::NotNow)?;
+        let Some(job) = self.seen.jobs.get(namespace, &name).filter(|_| outcome == Outcome::NotNow) else {
+            return Ok(outcome);
+        };
+        if job.run_uid == run.uid {
+            return Ok(Outcome::DoneBefore);
+        }
+        // Of an earlier run of that name: it goes by itself, unless somebody has left it without an owner.
+        if !job.deleting {
+            let job = Object { namespace, name: &name, uid: &job.uid };
+            expect(self.server.delete_job(job).await, &[404, 409], Outcome::DoneBefore)?;
+        }
+        Ok(Outcome::NotNow)
     }
 
     async fn remove_attempt(&self, namespace: &str, run: &str, number: u32) -> Result<Outcome, Error> {

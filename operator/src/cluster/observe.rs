@@ -14,7 +14,7 @@ use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFac
 use super::job;
 use crate::plan::Why;
 use crate::plan::experiment::{self, Run};
-use crate::plan::graph::{self, Node};
+use crate::plan::graph;
 use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
 use crate::plan::teachers::{self, Registry};
@@ -61,10 +61,11 @@ impl Seen {
         let here = Namespace { seen: self, namespace };
         seen.teachers = teachers::find(name, &experiment.spec, &seen.status, &here);
         // The other runs have names only after this one has said what the inputs are.
-        here.add(&mut seen, &graph::inputs(&experiment.spec, &facts.uid), &facts.uid);
+        here.add(&mut seen, &graph::inputs(&experiment.spec, &facts.uid).name, &facts.uid);
         for node in seen.graph(&experiment).trainings {
-            here.add(&mut seen, &node, &facts.uid);
+            here.add(&mut seen, &node.name, &facts.uid);
         }
+        here.add_teachers_of_named(&mut seen, &facts.uid);
         Some((experiment, seen))
     }
 
@@ -90,6 +91,7 @@ impl Seen {
             generation: facts.generation,
             obstacle: self.obstacle(namespace, spec),
             refused: None,
+            look_again: pods.iter().filter_map(|(_, pod)| pod.lost_at()).filter(|at| *at > now).min(),
         };
         Some((spec.clone(), seen))
     }
@@ -119,9 +121,17 @@ struct Namespace<'a> {
 }
 
 impl Namespace<'_> {
-    fn add(&self, seen: &mut experiment::Observed, node: &Node, uid: &str) {
-        let Some(facts) = self.seen.runs.get(self.namespace, &node.name) else { return };
-        let Some((spec, status)) = facts.living() else { return };
+    /// The run of this name, if there is one.
+    fn add(&self, seen: &mut experiment::Observed, name: &str, uid: &str) {
+        let Some(facts) = self.seen.runs.get(self.namespace, name) else { return };
+        let Some((spec, status)) = facts.living() else {
+            let why = match &facts.run {
+                Err(message) => Why::Undecodable { message: message.clone() },
+                Ok(_) => Why::Leaving,
+            };
+            seen.unusable.insert(name.to_owned(), why);
+            return;
+        };
         let owns = facts.owners.iter().any(|(_, owner)| owner == uid);
         let run = Run {
             made_by: facts.made_by.clone(),
@@ -130,7 +140,20 @@ impl Namespace<'_> {
             status: status.clone(),
             reopened: facts.reopened.clone(),
         };
-        seen.runs.insert(node.name.clone(), run);
+        seen.runs.insert(name.to_owned(), run);
+    }
+
+    /// The runs that the named teachers learned from, and those that these learned from, and so on.
+    fn add_teachers_of_named(&self, seen: &mut experiment::Observed, uid: &str) {
+        let named = seen.teachers.values().filter_map(|teacher| teacher.as_ref().ok());
+        let mut open: Vec<_> = named.flat_map(|teacher| teachers::of(&teacher.spec)).collect();
+        while let Some(name) = open.pop() {
+            if seen.runs.contains_key(&name) {
+                continue;
+            }
+            self.add(seen, &name, uid);
+            open.extend(seen.runs.get(&name).into_iter().flat_map(|run| teachers::of(&run.spec)));
+        }
     }
 }
 
@@ -174,7 +197,7 @@ fn attempts(
         let pod = newest(parts.pods, |pod| pod.job_uid == job.uid);
         let state = match (pod, &job.end) {
             (None, None) => AttemptState::Starting(waits_for_pod(&job.uid, parts.hindrances)),
-            _ => state(Some(job), pod, progress.clone()),
+            _ => state(Some(job), pod, progress.clone(), now),
         };
         let removable = !job.deleting;
         attempts.insert(*number, Attempt { started_at: job.created_at, state, removable });
@@ -187,7 +210,7 @@ fn attempts(
         let pod = newest(parts.pods, |pod| pod.number == number);
         let started_at = pod.map_or(now, |pod| pod.created_at);
         let state = match pod {
-            Some(pod) => state(None, Some(pod), progress.clone()),
+            Some(pod) => state(None, Some(pod), progress.clone(), now),
             None => ended(Ending { note: "somebody removed its Job".to_owned(), ..Ending::unseen(now) }),
         };
         attempts.insert(number, Attempt { started_at, state, removable: false });
@@ -207,8 +230,17 @@ fn newest(pods: &Named<PodFacts>, is_its: impl Fn(&PodFacts) -> bool) -> Option<
 }
 
 /// Where an attempt stands. The Job says whether it is over, the pod how it ended; one may be seen later than the other.
-fn state(job: Option<&JobFacts>, pod: Option<&PodFacts>, progress: Option<RunProgress>) -> AttemptState {
+fn state(
+    job: Option<&JobFacts>,
+    pod: Option<&PodFacts>,
+    progress: Option<RunProgress>,
+    now: Timestamp,
+) -> AttemptState {
     let over = job.is_none_or(|job| job.end.is_some());
+    if let Some(at) = pod.and_then(PodFacts::lost_at).filter(|at| *at <= now) {
+        let note = "its machine was lost: it was told to stop, and nothing was heard of it since".to_owned();
+        return ended(Ending { note, ..Ending::unseen(at) });
+    }
     match (over, pod) {
         (true, Some(PodFacts { end: Some(end), .. })) => ended(Ending {
             at: end.at,

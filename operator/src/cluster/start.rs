@@ -13,6 +13,7 @@ use kube::{Api, Client, Resource};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch as flag};
+use tokio::task::{JoinError, JoinSet};
 use tracing_subscriber::EnvFilter;
 
 use super::api::Server;
@@ -37,6 +38,8 @@ const CLAIMS: Name = Name { kind: "persistentvolumeclaims", readiness: "watch of
 
 /// Everything is looked at again this often, whatever the watches say.
 const RESYNC: Duration = Duration::from_mins(10);
+/// No answer is waited for longer, and no watch is silent for longer.
+const READ_PATIENCE: Duration = Duration::from_mins(5);
 /// The main loop is stuck if it has not gone round for so many beats.
 const MISSED_BEATS: u32 = 12;
 
@@ -66,7 +69,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     // Two providers in one program would be a panic at the first connection; this is the one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = stop_signal()?;
-    let client = Client::try_default().await?;
+    let client = client().await?;
     let listener = TcpListener::bind(settings.listen).await?;
     let health = Arc::new(Health {
         readiness: Readiness::new([EXPERIMENTS, RUNS, JOBS, PODS, CLAIMS].map(|name| name.readiness)),
@@ -78,17 +81,26 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     let mut over = stop.clone();
     let until = async move { drop(over.wait_for(|stop| *stop).await) };
     let server = tokio::spawn(serve(listener, health.clone(), reports.metrics.clone(), until));
-    operate(settings, client, reports, stop).await;
+    operate(settings, client, reports, stop).await?;
     server.await??;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Watches, waits until everything was seen once, and drives.
-async fn operate(settings: Settings, client: Client, reports: Reports, stop: flag::Receiver<bool>) {
+///
+/// # Errors
+/// If a part of it ends that must not.
+async fn operate(
+    settings: Settings,
+    client: Client,
+    reports: Reports,
+    stop: flag::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let (wake, woken) = mpsc::unbounded_channel();
     let (seen, told) = (Arc::new(Seen::default()), Arc::new(Told::default()));
-    start_watches(&client, settings.namespace.as_deref(), &reports, &seen, &wake);
+    let mut tasks = JoinSet::new();
+    start_watches(&mut tasks, &client, settings.namespace.as_deref(), &reports, &seen, &wake);
     let instance = std::env::var("POD_NAME").ok();
     let cluster = Cluster {
         server: Server::new(client.clone(), reports.metrics.clone()),
@@ -113,23 +125,39 @@ async fn operate(settings: Settings, client: Client, reports: Reports, stop: fla
     let mut stopped = stop.clone();
     tokio::select! {
         () = all_seen => tracing::info!("everything was seen once; at work"),
-        _ = stopped.wait_for(|stop| *stop) => return,
+        _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+        ended = tasks.join_next() => return Err(lost(&ended)),
     }
     let again = wake.clone();
     let every = Duration::from_secs(settings.progress_seconds);
     let metrics = reports.metrics.clone();
-    tokio::spawn(progress::follow(seen.clone(), told, metrics, every, move |namespace, run| {
+    tasks.spawn(progress::follow(seen.clone(), told, metrics, every, move |namespace, run| {
         send(&again, [Subject::run(namespace, run)]);
     }));
-    tokio::spawn(resync(seen, wake));
+    tasks.spawn(resync(seen, wake));
     tokio::select! {
         // It never fails: every error is told, and tried again.
-        _ = drive(&cluster) => {}
-        () = count(&cluster) => {}
+        _ = drive(&cluster) => Ok(()),
+        () = count(&cluster) => Ok(()),
+        ended = tasks.join_next() => Err(lost(&ended)),
     }
 }
 
+/// No task ends by itself, and without one of them the others would work on what is no longer so.
+fn lost(task: &Option<Result<(), JoinError>>) -> Box<dyn std::error::Error> {
+    format!("a task of the operator ended, and it cannot go on without: {task:?}").into()
+}
+
+/// A client whose requests end: with retries of its own it would hold up passes that have a pause of their own, and without
+/// a limit a list that nobody answers would be waited for without an end. (Watches hear something every minute.)
+async fn client() -> Result<Client, Box<dyn std::error::Error>> {
+    let mut config = kube::Config::infer().await?;
+    (config.read_timeout, config.default_retry) = (Some(READ_PATIENCE), false);
+    Ok(Client::try_from(config)?)
+}
+
 fn start_watches(
+    tasks: &mut JoinSet<()>,
     client: &Client,
     namespace: Option<&str>,
     reports: &Reports,
@@ -142,7 +170,7 @@ fn start_watches(
         ($name:expr, $config:expr, $cache:ident, $wakes:expr) => {{
             let (seen, wake, reports) = (seen.clone(), wake.clone(), reports.clone());
             let api = api(client, namespace);
-            tokio::spawn(async move {
+            tasks.spawn(async move {
                 let changed = |changed| send(&wake, $wakes(&seen, &changed));
                 watch($name, api, $config, reports, &seen.$cache, changed).await
             });

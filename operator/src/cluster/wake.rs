@@ -26,6 +26,10 @@ pub fn by_run(seen: &Seen, changed: &Changed<RunFacts>) -> Vec<Subject> {
     let known = [&changed.before, &changed.after].into_iter().flatten();
     let owners = known.flat_map(|facts| &facts.owners).map(|(owner, _)| Subject::experiment(namespace, owner));
     let mut subjects: Vec<_> = owners.chain([Subject::run(namespace, name)]).collect();
+    // Its name may be free now, or it can be read: whoever waits for that is not known to it. It is rare.
+    if changed.before.as_ref().is_some_and(|facts| facts.living().is_none()) {
+        subjects.extend(experiments(seen, namespace, |_| true));
+    }
     let standing =
         |facts: &RunFacts| facts.living().map(|(_, status)| (status.phase, status.attempts, facts.reopened.clone()));
     if changed.before.as_ref().map(|facts| standing(facts)) == changed.after.as_ref().map(|facts| standing(facts)) {

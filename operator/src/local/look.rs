@@ -54,6 +54,7 @@ impl Look {
             limit: Some(self.max_parallel),
             runs: BTreeMap::new(),
             teachers: Named::new(),
+            unusable: BTreeMap::new(),
             obstacle: None,
             whole: Some(BTreeSet::new()),
         };
@@ -102,7 +103,7 @@ impl Look {
         let config = record.spec.config.as_ref();
         let mut teachers = BTreeMap::new();
         for hash in config.iter().flat_map(|config| config.science.teachers()) {
-            teachers.insert(hash.clone(), self.teacher(hash)?);
+            teachers.extend(self.teacher(hash)?.map(|teacher| (hash.clone(), teacher)));
         }
         let seen = run::Observed {
             status,
@@ -113,14 +114,19 @@ impl Look {
             generation: None,
             obstacle: None,
             refused: None,
+            look_again: None,
         };
         Ok(Some((record.spec, seen)))
     }
 
-    fn teacher(&self, hash: &Digest) -> Result<Teacher, Error> {
+    fn teacher(&self, hash: &Digest) -> Result<Option<Teacher>, Error> {
         let run = names::run(hash, &self.experiment.spec.storage);
+        if self.ledger.run(&run)?.is_none() {
+            return Ok(None);
+        }
         let status = self.ledger.run_status(&run)?;
-        Ok(Teacher { phase: status.phase, attempts: status.attempts, reopened: self.ledger.reopened(&run)? })
+        let reopened = self.ledger.reopened(&run)?;
+        Ok(Some(Teacher { phase: status.phase, attempts: status.attempts, reopened }))
     }
 
     fn attempt(&self, run: &str, number: u32) -> Result<Attempt, Error> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::{Role, RunPhase};
 use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
 use k8s_openapi::jiff::Timestamp;
@@ -24,8 +25,11 @@ pub struct Observed {
     pub inputs_key: String,
     /// Runs that may be under way at the same time; absent: all.
     pub limit: Option<u32>,
-    /// The runs of the experiment's graph that exist, by name.
+    /// The runs of the experiment's graph that exist, by name; and those that a teacher which the manifest names learned
+    /// from: it needs them if it has to be tried again.
     pub runs: BTreeMap<String, Run>,
+    /// The runs of the graph that exist and are of no use, with the reason.
+    pub unusable: BTreeMap<String, Why>,
     /// The teachers that the manifest names.
     pub teachers: Named,
     /// Why the last pass over it could not do what it planned.
@@ -93,6 +97,10 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
     let graph = observed.graph(experiment);
     let world = World { name, graph: &graph, observed };
+    if world.stays_complete(experiment.metadata.generation) {
+        let whys = graph.nodes().map(|node| (node.name.clone(), Why::Done)).collect();
+        return Plan { actions: Vec::new(), status: observed.status.clone(), revisit: None, whys };
+    }
 
     let mut actions = Vec::new();
     let mut places = Places::new(&world);
@@ -105,6 +113,7 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
         }
         whys.insert(node.name.clone(), why);
     }
+    actions.extend(world.join_the_others());
     let status = Standing::new(&world, &whys).status(experiment.metadata.generation, now);
     Plan { actions, status, revisit: None, whys }
 }
@@ -119,6 +128,16 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     pub(super) fn run(&self, node: &Node) -> Option<&'a Run> {
         self.observed.runs.get(&node.name)
+    }
+
+    /// Was all of it done, as it is asked for now, and only can no longer be seen? A run that somebody deleted, or that this
+    /// operator cannot read, takes no scores away.
+    fn stays_complete(&self, generation: Option<i64>) -> bool {
+        let published = &self.observed.status;
+        published.phase == ExperimentPhase::Complete
+            && generation.is_some()
+            && published.observed_generation == generation
+            && !(self.graph.unknown.is_empty() && self.observed.unusable.is_empty())
     }
 
     fn named(&self, names: &'a [String]) -> impl Iterator<Item = &'a Node> {
@@ -182,6 +201,17 @@ impl<'a> World<'a> {
         let orphaned = || Why::Joined { by: run.made_by.clone(), differences: Vec::new() };
         let why = self.shared(node).unwrap_or_else(orphaned);
         Some(Planned { title: node.title.clone(), action: Action::JoinRun { name: node.name.clone() }, why })
+    }
+
+    /// Becomes an owner of the runs that named teachers learned from.
+    fn join_the_others(&self) -> impl Iterator<Item = Planned> {
+        let nodes: BTreeSet<_> = self.graph.nodes().map(|node| &node.name).collect();
+        let others = self.observed.runs.iter().filter(move |(name, run)| !run.owned && !nodes.contains(name));
+        others.map(|(name, run)| Planned {
+            title: super::title(&run.spec),
+            action: Action::JoinRun { name: name.clone() },
+            why: Why::Joined { by: run.made_by.clone(), differences: Vec::new() },
+        })
     }
 
     /// The attempts that did not find this teacher's targets as they were, and that nobody has acted on.
@@ -264,6 +294,9 @@ impl<'a> World<'a> {
         let missing = titles(&|teacher| !self.is_done(teacher));
         if !missing.is_empty() {
             return (Why::TeachersNotDone { teachers: missing }, None);
+        }
+        if let Some(why) = self.observed.unusable.get(&node.name) {
+            return (why.clone(), None);
         }
         match places.take(Place::OfItsOwn) {
             Ok(()) => (Why::New, Some(create())),

@@ -107,8 +107,11 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
         debug: all.iter().all(|options| options.debug),
         execution: execution(spec),
     };
+    // What is looked at, and not with how many threads: a change of those leaves it the same check.
+    let looked_at =
+        (&config.tasks, config.max_seq_length, config.debug, &config.execution.store, &config.execution.pretrained);
     Node {
-        name: names::inputs(&config, key),
+        name: names::inputs(&looked_at, key),
         title: "inputs check".to_owned(),
         role: Role::Inputs,
         tasks: config.tasks.clone(),

@@ -20,7 +20,7 @@ pub struct Observed {
     pub attempts: BTreeMap<u32, Attempt>,
     /// What the store holds of it.
     pub stored: Stored,
-    /// The runs that it learns from, by science hash.
+    /// The runs that it learns from and that exist, by science hash.
     pub teachers: BTreeMap<Digest, Teacher>,
     /// Whether somebody wants it to be tried again.
     pub reopened: Reopened,
@@ -30,6 +30,8 @@ pub struct Observed {
     pub obstacle: Option<Why>,
     /// Why the last try to begin one was refused. It is tried again all the same.
     pub refused: Option<Why>,
+    /// When all this will be otherwise by the mere passing of time.
+    pub look_again: Option<Timestamp>,
 }
 
 /// One attempt.
@@ -102,7 +104,7 @@ pub fn plan(name: &str, spec: &BamRunSpec, observed: &Observed, now: Timestamp) 
     Plan {
         actions,
         status,
-        revisit: if let Verdict::Waits(_, until) = verdict { until } else { None },
+        revisit: if let Verdict::Waits(_, Some(until)) = verdict { Some(until) } else { observed.look_again },
         whys: BTreeMap::from([(name.to_owned(), why)]),
     }
 }
@@ -265,9 +267,13 @@ impl<'a> Case<'a> {
         let complaints = complaints(status, &self.observed.reopened);
         let mut missed = Missed::default();
         for hash in self.spec.config.iter().flat_map(|config| config.science.teachers()) {
-            let teacher = self.observed.teachers.get(hash).cloned().unwrap_or_default();
-            let asked_by = |number| teacher.reopened.by.contains(&names::attempt(self.name, number));
             let complained = complaints.contains(&hash);
+            let Some(teacher) = self.observed.teachers.get(hash) else {
+                // Its run is gone, and perhaps not its targets: an attempt will tell.
+                missed.waited_for.extend(complained.then_some(hash));
+                continue;
+            };
+            let asked_by = |number| teacher.reopened.by.contains(&names::attempt(self.name, number));
             let answered = asked_by(status.attempts);
             let answered_before = (self.observed.reopened.after + 1..status.attempts).any(asked_by);
             if complained && answered_before && !answered {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bam_crds::experiment::TeacherRef;
+use bam_crds::experiment::{StorageSpec, TeacherRef};
 use bam_crds::run::Role;
-use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec};
+use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec, names};
 
 use super::Why;
 
@@ -45,6 +45,13 @@ pub fn find(name: &str, spec: &BamExperimentSpec, status: &BamExperimentStatus, 
             (task.clone(), known.map_or_else(|| search.find(task, wanted), Ok))
         })
         .collect()
+}
+
+/// Names of the runs that a run learns from.
+pub fn of(spec: &BamRunSpec) -> Vec<String> {
+    let Some(config) = &spec.config else { return Vec::new() };
+    let Some(storage) = StorageSpec::from_uri(&config.execution.store) else { return Vec::new() };
+    config.science.teachers().into_iter().map(|hash| names::run(hash, &storage)).collect()
 }
 
 struct Search<'a> {

@@ -78,6 +78,13 @@ pub enum Why {
         /// Its name.
         claim: String,
     },
+    /// There is a run of that name, and it is being deleted.
+    Leaving,
+    /// There is a run of that name, and this operator cannot read it.
+    Undecodable {
+        /// What is wrong with it.
+        message: String,
+    },
     /// An attempt could not be begun.
     Refused {
         /// By whom, and why.
@@ -135,6 +142,8 @@ impl Why {
             Self::TeacherUnknown { .. } => "TeacherUnknown",
             Self::TeacherCycle { .. } => "TeacherCycle",
             Self::ClaimMissing { .. } => "ClaimMissing",
+            Self::Leaving => "Leaving",
+            Self::Undecodable { .. } => "Undecodable",
             Self::Refused { .. } => "Refused",
             Self::Starting { .. } => "Starting",
             Self::Settled { .. } => "Settled",
@@ -208,7 +217,13 @@ impl fmt::Display for Why {
                 f,
                 "waits for the PersistentVolumeClaim {claim}, which does not exist in this namespace: create it"
             ),
-            Self::Refused { message } => write!(f, "cannot be started: {message}"),
+            Self::Leaving => f.write_str("waits until the run of its name that is being deleted is gone"),
+            Self::Undecodable { message } => write!(
+                f,
+                "cannot be made: there is a run of its name that this operator cannot read ({message}); use the operator \
+                 that wrote it, or delete that run"
+            ),
+            Self::Refused { message } => write!(f, "is held up: {message}"),
             Self::Starting { attempt, waits } => write!(f, "has begun attempt {attempt}, which {waits}"),
             Self::Settled { attempt } => write!(f, "needs attempt {attempt} no longer"),
             Self::TargetsGone { attempts } => {

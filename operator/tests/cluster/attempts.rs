@@ -120,6 +120,31 @@ fn an_attempt_stands_as_its_job_and_its_pod_say() {
 }
 
 #[test]
+fn a_pod_that_was_told_to_end_and_is_never_heard_of_again_is_lost_with_its_machine() {
+    let leaves_by = |at: &str| Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at.parse().unwrap()));
+    let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
+    put(&seen.jobs, job(1, "r", None));
+    let mut leaving = pod(1, container(json!({ "running": {} })));
+    leaving.metadata.deletion_timestamp = leaves_by("2027-01-15T08:59:30Z");
+    put(&seen.pods, leaving.clone());
+    let soon = observed(&seen);
+    assert!(matches!(soon.attempts[&1].state, AttemptState::Running(_)), "it has a minute more");
+    assert_eq!(soon.look_again, Some("2027-01-15T09:00:30Z".parse().unwrap()));
+
+    leaving.metadata.deletion_timestamp = leaves_by("2027-01-15T08:58:59Z");
+    put(&seen.pods, leaving);
+    let lost = observed(&seen);
+    assert_eq!((ending(&lost.attempts[&1]).code, lost.look_again), (None, None));
+    assert!(ending(&lost.attempts[&1]).note.starts_with("its machine was lost"));
+
+    let mut ended = pod(1, terminated(81, "Error", ""));
+    ended.metadata.deletion_timestamp = leaves_by("2027-01-15T08:58:59Z");
+    put(&seen.pods, ended);
+    put(&seen.jobs, job(1, "r", Some("Failed")));
+    assert_eq!(ending(&observed(&seen).attempts[&1]).code, Some(81), "it was heard of");
+}
+
+#[test]
 fn the_last_word_of_a_pod_that_was_deleted_is_kept_until_its_job_is_seen_to_end() {
     let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
     put(&seen.jobs, job(1, "r", None));

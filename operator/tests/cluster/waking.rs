@@ -38,6 +38,18 @@ fn a_run_wakes_its_owners_and_those_who_may_wait_for_it_only_when_it_stands_othe
 }
 
 #[test]
+fn a_run_that_was_in_the_way_wakes_everybody_when_it_is_gone() {
+    let seen = Seen::default();
+    put(&seen.experiments, experiment("other", Value::Null));
+    let mut leaving = run("r", json!({}));
+    leaving.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Default::default()));
+    put(&seen.runs, guarded(leaving.clone()));
+    let gone = seen.runs.apply(Event::Delete(guarded(leaving))).remove(0);
+    assert!(names(wake::by_run(&seen, &gone)).contains(&"experiment lab/other".to_owned()));
+}
+
+#[test]
 fn a_job_wakes_its_run() {
     let seen = Seen::default();
     let changed = seen.jobs.apply(Event::Apply(job(1, "r", None))).remove(0);

@@ -304,7 +304,7 @@ fn an_obstacle_is_waited_out_and_a_refusal_is_tried_again() {
     let refused = Observed { refused: Some(Why::Refused { message: "over quota".to_owned() }), ..after([]) };
     let refused = plan(RUN, &teacher(), &refused, later());
     assert_eq!(started(&refused).map(|start| start.number), Some(1));
-    assert_eq!(refused.status.waiting_for, "cannot be started: over quota");
+    assert_eq!(refused.status.waiting_for, "is held up: over quota");
 }
 
 #[test]
@@ -334,4 +334,25 @@ fn the_last_attempt_of_a_run_that_failed_stays_for_its_log() {
     assert_eq!(plan.status.phase, RunPhase::Failed);
     let removed: Vec<_> = plan.actions.iter().map(|planned| planned.action.to_string()).collect();
     assert_eq!(removed, ["remove attempt 1"]);
+}
+
+#[test]
+fn a_teacher_whose_run_is_gone_is_not_waited_for_unless_its_targets_were_missed() {
+    let spec = student();
+    let alone = plan(RUN, &spec, &Observed { teachers: Default::default(), ..after([]) }, later());
+    assert_eq!(started(&alone).map(|start| start.number), Some(1), "an attempt will tell");
+
+    let mut missed = said(ExitReason::MissingInput, "no targets");
+    let teacher = spec.config.as_ref().unwrap().science.teachers()[0].clone();
+    missed.report.as_mut().unwrap().missing = vec![teacher];
+    let waits = plan(RUN, &spec, &after([missed]), later());
+    assert!(waits.status.waiting_for.contains("is trained again"), "{}", waits.status.waiting_for);
+}
+
+#[test]
+fn what_will_be_otherwise_by_itself_is_looked_at_again_then() {
+    let mut observed = after([]);
+    observed.attempts.insert(1, Attempt { started_at: start(), state: AttemptState::Running(None), removable: true });
+    observed.look_again = Some(later());
+    assert_eq!(plan(RUN, &teacher(), &observed, start()).revisit, Some(later()));
 }

@@ -206,3 +206,72 @@ fn what_the_platform_refused_is_said() {
     assert!(plan.status.waiting_for.contains("over quota"), "{}", plan.status.waiting_for);
     assert_eq!(plan.actions.len(), 1, "and tried again");
 }
+
+#[test]
+fn the_runs_that_a_named_teacher_learned_from_are_joined_too() {
+    let (names, teacher) = training(&["rte"]);
+    let experiment = taught_by("single");
+    let mut observed = known(&experiment);
+    observed.teachers = found(&experiment, &names);
+    observed.runs.insert(teacher.name.clone(), run(&teacher, "single", true, RunPhase::Succeeded));
+    let before_it = nodes(&build::distilled(&["rte"]), &Named::new()).remove(0);
+    observed.runs.insert(before_it.name.clone(), run(&before_it, "single", false, RunPhase::Succeeded));
+    let joined = |observed: &Observed| {
+        let actions = plan(&experiment, observed, build::start()).actions;
+        actions.iter().filter(|it| it.action == Action::JoinRun { name: before_it.name.clone() }).count()
+    };
+    assert_eq!(joined(&observed), 1);
+    observed.runs.get_mut(&before_it.name).unwrap().owned = true;
+    assert_eq!(joined(&observed), 0);
+}
+
+#[test]
+fn a_run_whose_name_is_taken_by_something_of_no_use_is_not_made_and_the_status_says_why() {
+    let experiment = build::experiment(&["rte"]);
+    let student = nodes(&experiment, &Named::new()).remove(0);
+    let cases = [
+        (Why::Leaving, "student waits until the run of its name that is being deleted is gone"),
+        (Why::Undecodable { message: "no role".to_owned() }, "student cannot be made: there is a run of its name"),
+    ];
+    for (why, words) in cases {
+        let mut observed = known(&experiment);
+        observed.unusable.insert(student.name.clone(), why);
+        let plan = plan(&experiment, &observed, build::start());
+        assert_eq!(plan.actions, []);
+        assert!(plan.status.waiting_for.starts_with(words), "{}", plan.status.waiting_for);
+    }
+}
+
+#[test]
+fn what_is_complete_stays_so_when_a_run_can_no_longer_be_seen_and_not_when_something_else_is_asked_for() {
+    let (names, teacher) = training(&["rte"]);
+    let mut experiment = taught_by("single");
+    experiment.metadata.generation = Some(3);
+    let mut observed = known(&experiment);
+    observed.teachers = found(&experiment, &names);
+    for node in nodes(&experiment, &observed.teachers) {
+        observed.runs.insert(node.name.clone(), run(&node, "exp", true, RunPhase::Succeeded));
+    }
+    observed.status = plan(&experiment, &observed, build::start()).status;
+    assert_eq!(observed.status.phase, ExperimentPhase::Complete);
+
+    observed.runs.remove(&teacher.name);
+    observed.teachers = find("exp", &experiment.spec, &observed.status, &Names::default());
+    let still = plan(&experiment, &observed, build::start());
+    assert_eq!((&still.status, still.actions.len()), (&observed.status, 0));
+
+    experiment.metadata.generation = Some(4);
+    let changed = plan(&experiment, &observed, build::start());
+    assert_ne!(changed.status.phase, ExperimentPhase::Complete);
+}
+
+#[test]
+fn how_a_check_of_the_inputs_is_carried_out_does_not_make_it_another_one() {
+    let experiment = build::experiment(&["rte"]);
+    let mut other = experiment.clone();
+    other.spec.compute.threads = Some(7);
+    other.spec.compute.save_checkpoints_steps = Some(3);
+    assert_eq!(inputs(&experiment.spec, "key").name, inputs(&other.spec, "key").name);
+    other.spec.model.pretrained = "another".to_owned();
+    assert_ne!(inputs(&experiment.spec, "key").name, inputs(&other.spec, "key").name);
+}

@@ -249,6 +249,7 @@ impl State {
                     limit: self.experiment.spec.max_parallel_runs,
                     runs: runs.collect(),
                     teachers: Default::default(),
+                    unusable: BTreeMap::new(),
                     obstacle: None,
                     whole: sees_store.then(|| self.whole.clone()),
                 };
@@ -265,6 +266,7 @@ impl State {
                     generation: None,
                     obstacle: None,
                     refused: None,
+                    look_again: None,
                 };
                 Some(Observed::Run(Box::new(run.spec.clone()), Box::new(seen)))
             }
