@@ -97,26 +97,28 @@ ensure_volume() {
     die "the claim $CLAIM is not bound to its volume: kubectl describe pvc $CLAIM"
 }
 
-# chart KUBECONFIG: installs or upgrades the release. CRDs that an earlier one left, or that somebody applied, become its
-# own.
+# chart KUBECONFIG [OPTION…]: installs or upgrades the release, with these further options of helm. CRDs that an earlier
+# one left, or that somebody applied, become its own.
 chart() {
+  local kubeconfig=$1
+  shift
   say "operator: installing the chart, and waiting for it (up to 3 minutes)"
-  "$HELM" upgrade --install "$RELEASE" "$REPO_ROOT/charts/bam-operator" --kubeconfig "$1" \
+  "$HELM" upgrade --install "$RELEASE" "$REPO_ROOT/charts/bam-operator" --kubeconfig "$kubeconfig" \
     --namespace "$NAMESPACE" --create-namespace --take-ownership --force-conflicts \
     --set "operator.image=$OPERATOR_IMAGE" --set "trainer.image=$TRAINER_IMAGE" \
-    --wait --timeout 3m >/dev/null || {
-    kubectl --kubeconfig "$1" --namespace "$NAMESPACE" get pods >&2 || true
-    kubectl --kubeconfig "$1" --namespace "$NAMESPACE" logs "deployment/$RELEASE" --tail=20 >&2 || true
+    "$@" --wait --timeout 3m >/dev/null || {
+    kubectl --kubeconfig "$kubeconfig" --namespace "$NAMESPACE" get pods >&2 || true
+    kubectl --kubeconfig "$kubeconfig" --namespace "$NAMESPACE" logs "deployment/$RELEASE" --tail=20 >&2 || true
     die "the operator does not become ready (see above)"
   }
   note "the operator is ready, in namespace $NAMESPACE"
 }
 
-# deploy: the operator into our own cluster, without any data.
+# deploy: the operator into our own cluster, without any data, for tests: they look at trainings that take seconds.
 deploy() {
   ensure_helm
   images
-  chart "$ADMIN_KUBECONFIG"
+  chart "$ADMIN_KUBECONFIG" --set-string "extraEnv[0].name=BAM_PROGRESS_SECONDS,extraEnv[0].value=1"
 }
 
 # install: into our own cluster, with data for experiments.

@@ -32,7 +32,7 @@ pub fn with(mut experiment: Value, path: &str, value: impl Into<Value>) -> Value
 
 /// Long enough to be hit by something: some seconds per run, with a checkpoint every few steps.
 pub fn slow(experiment: Value) -> Value {
-    let experiment = with(experiment, "hyperparameters/numTrainEpochs", "12");
+    let experiment = with(experiment, "hyperparameters/numTrainEpochs", "24");
     let experiment = with(experiment, "distill/hyperparameters/numTrainEpochs", "24");
     with(experiment, "compute/saveCheckpointsSteps", 5)
 }
