@@ -89,6 +89,10 @@ pub struct BamExperimentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_parallel_runs: Option<u32>,
+    /// While true, nothing is started for this experiment, and what trains for it alone writes a checkpoint and stops; set to
+    /// false, it goes on from there. What another experiment needs too goes on. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub suspend: bool,
 }
 
 fn one() -> u32 {
@@ -286,6 +290,8 @@ pub enum ExperimentPhase {
     TrainingTeachers,
     /// All teachers are done, the student is not.
     TrainingStudent,
+    /// It is not finished, and `suspend` is true.
+    Suspended,
     /// All runs are done.
     Complete,
     /// A run failed for good.
@@ -314,7 +320,7 @@ pub struct BamExperimentStatus {
     /// What it waits for, in a person's words; empty when done.
     #[serde(default, skip_serializing_if = "is_default")]
     pub waiting_for: String,
-    /// `InputsReady`, `TeachersReady`, `Complete`, `Failed`.
+    /// `InputsReady`, `TeachersReady`, `Suspended`, `Complete`, `Failed`.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

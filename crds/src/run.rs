@@ -129,6 +129,9 @@ pub struct BamRunStatus {
     /// The last attempts that ended, newest last, at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub history: Vec<AttemptRecord>,
+    /// The last attempt that was stopped because all its experiments were suspended: its end costs nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stopped: u32,
     /// No attempt starts before this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,

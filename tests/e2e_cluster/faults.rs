@@ -245,6 +245,21 @@ fn the_api_server_restarted_in_every_phase_changes_nothing() {
     namespace.eventually(90, "the operator is ready", || namespace.operator_is_ready().then_some(()));
 }
 
+#[test]
+fn suspended_in_the_middle_it_stops_at_no_cost_and_goes_on_where_it_was() {
+    let Some(namespace) = Namespace::new("suspend and resume") else { return };
+    namespace.apply(&disturbed());
+    let student = at_work(&namespace, Role::Student, "rte");
+    namespace.apply(&with(disturbed(), "suspend", true));
+    namespace.wait_for("disturbed", ExperimentPhase::Suspended);
+    namespace.within(60, "no pod is left", |seen| seen.all(Kind::Pod).is_empty().then_some(()));
+    let status = namespace.run_when(&student, "waits", |status| status.phase == RunPhase::Pending);
+    assert_eq!(status.history.last().and_then(|last| last.reason), Some(ExitReason::Checkpointed), "{status:#?}");
+    assert_eq!((status.failures.infrastructure, status.failures.application), (0, 0), "{status:#?}");
+    namespace.apply(&with(disturbed(), "suspend", false));
+    ends_as_if_nothing_had_been(&namespace, &["Student rte+mrpc"]);
+}
+
 /// Random kills of everything, for minutes: `BAM_TEST_MINUTES`.
 #[test]
 #[ignore = "long: make test-long"]

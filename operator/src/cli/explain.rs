@@ -79,6 +79,7 @@ fn explanation(look: &Look, graph: &Graph, plan: &Plan<BamExperimentStatus>) -> 
     text += match status.phase {
         ExperimentPhase::Complete => "",
         ExperimentPhase::Failed => "`bam run -f` with its manifest tries again\n",
+        ExperimentPhase::Suspended => "`bam run -f` with `suspend: false` in its manifest goes on\n",
         _ if status.runs.iter().any(|run| run.phase == RunPhase::Running) => "",
         _ => "no attempt is under way: if no `bam run` is waiting, start one to go on\n",
     };

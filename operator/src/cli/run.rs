@@ -115,8 +115,10 @@ fn conclude(look: &Look) -> Result<(), Exit> {
     let (graph, seen) = look.experiment()?;
     let bold = std::io::stdout().is_terminal();
     say(&describe::results(&graph, &seen.status, &look.bam_dir, bold));
-    if seen.status.phase == ExperimentPhase::Complete {
-        return Ok(());
+    match seen.status.phase {
+        ExperimentPhase::Complete => return Ok(()),
+        ExperimentPhase::Suspended => return Err(Exit::failed(seen.status.waiting_for)),
+        _ => {}
     }
     let trials = describe::trials(&seen.status);
     let mut failures: Vec<_> = seen

@@ -27,7 +27,8 @@ pub const SUBJECTS: [&str; 2] = ["experiment", "run"];
 /// How a pass ends.
 pub const PASS_RESULTS: [&str; 3] = ["ok", "error", "timeout"];
 /// What the operator does.
-pub const ACTIONS: [&str; 5] = ["create_run", "join_run", "reopen_run", "start_attempt", "remove_attempt"];
+pub const ACTIONS: [&str; 6] =
+    ["create_run", "join_run", "reopen_run", "start_attempt", "stop_attempt", "remove_attempt"];
 /// What becomes of it.
 pub const OUTCOMES: [&str; 4] = ["done", "done_before", "not_now", "error"];
 /// What it watches.

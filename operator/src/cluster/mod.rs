@@ -178,6 +178,9 @@ impl Cluster {
         let Some((name, job)) = jobs.iter().find(|(_, job)| job.number == number) else {
             return Ok(Outcome::DoneBefore);
         };
+        if job.deleting {
+            return Ok(Outcome::DoneBefore);
+        }
         let job = Object { namespace, name, uid: &job.uid };
         expect(self.server.delete_job(job).await, &[404, 409], Outcome::DoneBefore)
     }
@@ -301,7 +304,10 @@ impl Platform for Cluster {
             Action::JoinRun { name } => self.join_run(subject, name).await,
             Action::Reopen { run, reopened } => self.reopen_run(namespace, run, reopened).await,
             Action::StartAttempt(start) => self.start_attempt(namespace, start).await,
-            Action::RemoveAttempt { run, number } => self.remove_attempt(namespace, run, *number).await,
+            // A pod whose Job is removed is told to end, and has time for a checkpoint.
+            Action::StopAttempt { run, number } | Action::RemoveAttempt { run, number } => {
+                self.remove_attempt(namespace, run, *number).await
+            }
         };
         let outcome = match &result {
             Ok(Outcome::Done) => "done",

@@ -89,6 +89,7 @@ impl Seen {
             teachers: self.teachers(namespace, spec),
             reopened: facts.reopened.clone(),
             generation: facts.generation,
+            suspended: self.is_suspended(namespace, &facts.owners),
             obstacle: self.obstacle(namespace, spec),
             refused: None,
             look_again: pods.iter().filter_map(|(_, pod)| pod.lost_at()).filter(|at| *at > now).min(),
@@ -106,6 +107,15 @@ impl Seen {
             Some((hash.clone(), teacher))
         });
         teachers.collect()
+    }
+
+    /// Are all of these known, and suspended? A run without an owner was left to itself by a person, and goes on.
+    fn is_suspended(&self, namespace: &str, owners: &[(String, String)]) -> bool {
+        let suspended = |name: &str, uid: &str| {
+            let facts = self.experiments.get(namespace, name).filter(|facts| facts.uid == uid);
+            facts.is_some_and(|facts| facts.living().is_some_and(|experiment| experiment.spec.suspend))
+        };
+        !owners.is_empty() && owners.iter().all(|(name, uid)| suspended(name, uid))
     }
 
     fn obstacle(&self, namespace: &str, spec: &BamRunSpec) -> Option<Why> {

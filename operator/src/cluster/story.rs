@@ -104,7 +104,7 @@ fn phase_note(status: &BamExperimentStatus) -> String {
             format!("all runs are done: {}", scores.collect::<Vec<_>>().join(", "))
         }
         ExperimentPhase::Failed => condition("Failed").unwrap_or_default(),
-        ExperimentPhase::Pending => status.waiting_for.clone(),
+        ExperimentPhase::Pending | ExperimentPhase::Suspended => status.waiting_for.clone(),
         ExperimentPhase::CheckingInputs => "data and weights are checked, row by row".to_owned(),
         ExperimentPhase::TrainingTeachers => format!("{} teachers are done", status.teachers),
         ExperimentPhase::TrainingStudent => format!("{} students are done", status.students),

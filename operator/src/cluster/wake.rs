@@ -1,5 +1,7 @@
 //! Who has to look when something has changed. Pure.
 
+use std::sync::Arc;
+
 use bam_crds::BamExperimentSpec;
 
 use super::cache::Changed;
@@ -16,7 +18,21 @@ pub fn by_experiment(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Sub
         teachers.into_iter().any(|teacher| teacher.experiment.as_ref() == Some(name))
     };
     let pupils = experiments(seen, namespace, names_it);
-    pupils.into_iter().chain([Subject::experiment(namespace, name)]).collect()
+    pupils.into_iter().chain([Subject::experiment(namespace, name)]).chain(its_runs(seen, changed)).collect()
+}
+
+/// The runs of an experiment that was suspended, or is not any more.
+fn its_runs(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Subject> {
+    let suspended = |facts: &Option<Arc<ExperimentFacts>>| {
+        facts.as_ref().is_some_and(|facts| facts.living().is_some_and(|experiment| experiment.spec.suspend))
+    };
+    let Some(facts) = changed.after.as_ref().filter(|_| suspended(&changed.before) != suspended(&changed.after)) else {
+        return Vec::new();
+    };
+    let (namespace, _) = &changed.key;
+    let runs = seen.runs.within(namespace).into_iter();
+    let its = runs.filter(|(_, run)| run.owners.iter().any(|(_, uid)| *uid == facts.uid));
+    its.map(|(run, _)| Subject::run(namespace, run)).collect()
 }
 
 /// A run changed: it and its owners; if it stands otherwise now, also the runs that learn from it, and the experiments

@@ -112,6 +112,7 @@ impl Look {
             teachers,
             reopened: self.ledger.reopened(name)?,
             generation: None,
+            suspended: self.experiment.spec.suspend,
             obstacle: None,
             refused: None,
             look_again: None,

@@ -140,7 +140,8 @@ impl<'a> Local<'a> {
     }
 
     fn is_over(&self) -> bool {
-        let over = matches!(self.phase.get(), ExperimentPhase::Complete | ExperimentPhase::Failed);
+        use ExperimentPhase::{Complete, Failed, Suspended};
+        let over = matches!(self.phase.get(), Complete | Failed | Suspended);
         over && self.children.borrow().is_empty()
     }
 
@@ -312,8 +313,8 @@ impl Platform for Local<'_> {
                 }
             }
             Action::StartAttempt(start) => self.begin(start)?,
-            // Nobody owns anything here, and logs stay: nothing is planned like that.
-            Action::JoinRun { .. } | Action::RemoveAttempt { .. } => Outcome::DoneBefore,
+            // Nobody owns anything here, logs stay, and what another `bam run` trains is its own.
+            Action::JoinRun { .. } | Action::RemoveAttempt { .. } | Action::StopAttempt { .. } => Outcome::DoneBefore,
         };
         if outcome != Outcome::NotNow {
             self.changed.set(true);

@@ -96,7 +96,7 @@ fn carried_out(spec: &BamRunSpec) -> Map<String, Value> {
 pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> Plan<BamExperimentStatus> {
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
     let graph = observed.graph(experiment);
-    let world = World { name, graph: &graph, observed };
+    let world = World { name, suspended: experiment.spec.suspend, graph: &graph, observed };
     if world.stays_complete(experiment.metadata.generation) {
         let whys = graph.nodes().map(|node| (node.name.clone(), Why::Done)).collect();
         return Plan { actions: Vec::new(), status: observed.status.clone(), revisit: None, whys };
@@ -121,6 +121,7 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
 /// All that a decision looks at.
 pub(super) struct World<'a> {
     pub(super) name: &'a str,
+    pub(super) suspended: bool,
     pub(super) graph: &'a Graph,
     pub(super) observed: &'a Observed,
 }
@@ -164,6 +165,11 @@ impl<'a> World<'a> {
 
     pub(super) fn has_failed(&self, node: &Node) -> bool {
         self.run(node).is_some_and(|run| run.phase() == RunPhase::Failed)
+    }
+
+    /// Is an attempt of it under way?
+    pub(super) fn is_alive(&self, node: &Node) -> bool {
+        self.run(node).is_some_and(|run| run.phase() == RunPhase::Running)
     }
 
     /// Is this student still to be trained, and can it be?
@@ -245,6 +251,7 @@ impl<'a> World<'a> {
             reopened: Reopened { after, by: by.clone() },
         };
         let why = match run.phase() {
+            RunPhase::Succeeded if self.suspended => Why::Done,
             RunPhase::Succeeded if self.is_needed(node) && !complaints.is_empty() => {
                 let why = Why::TargetsGone { attempts: complaints.iter().cloned().collect() };
                 return match places.take(Place::ForItsStudent) {
@@ -275,6 +282,9 @@ impl<'a> World<'a> {
 
     fn decide_unmade(&self, node: &'a Node, places: &mut Places) -> (Why, Option<Action>) {
         let create = || Action::CreateRun { name: node.name.clone(), spec: Box::new(node.spec.clone()) };
+        if self.suspended {
+            return (Why::Suspended, None);
+        }
         if self.is_whole(node) {
             return (Why::Cached, Some(create()));
         }

@@ -80,6 +80,13 @@ pub enum Action {
     },
     /// Begin this attempt. If there is one of that number, it was begun before: leave it.
     StartAttempt(Start),
+    /// Have this attempt write a checkpoint and end. If it has ended, leave it.
+    StopAttempt {
+        /// The run.
+        run: String,
+        /// The attempt.
+        number: u32,
+    },
     /// Remove what is left of an attempt that is over and told of in its run's status.
     RemoveAttempt {
         /// The run.
@@ -108,6 +115,7 @@ impl Action {
             Self::JoinRun { .. } => "join_run",
             Self::Reopen { .. } => "reopen_run",
             Self::StartAttempt(_) => "start_attempt",
+            Self::StopAttempt { .. } => "stop_attempt",
             Self::RemoveAttempt { .. } => "remove_attempt",
         }
     }
@@ -116,7 +124,7 @@ impl Action {
     pub fn run(&self) -> &str {
         match self {
             Self::CreateRun { name, .. } | Self::JoinRun { name } => name,
-            Self::Reopen { run, .. } | Self::RemoveAttempt { run, .. } => run,
+            Self::Reopen { run, .. } | Self::StopAttempt { run, .. } | Self::RemoveAttempt { run, .. } => run,
             Self::StartAttempt(start) => &start.run,
         }
     }
@@ -128,6 +136,7 @@ impl fmt::Display for Action {
             Self::CreateRun { .. } => f.write_str("make its run"),
             Self::JoinRun { .. } => f.write_str("share its run"),
             Self::Reopen { .. } => f.write_str("open its run again"),
+            Self::StopAttempt { number, .. } => write!(f, "stop attempt {number}"),
             Self::RemoveAttempt { number, .. } => write!(f, "remove attempt {number}"),
             Self::StartAttempt(Start { number, micro_batch_tokens: None, .. }) => {
                 write!(f, "start attempt {number}")

@@ -6,7 +6,7 @@ use bam_crds::run::{Failures, Role, RunPhase, RunProgress};
 use bam_crds::{BamRunSpec, BamRunStatus, Digest, ExitReason, RunReport, names};
 use k8s_openapi::jiff::Timestamp;
 
-use super::retry::{self, Ending};
+use super::retry::{self, Ending, Payer};
 use super::status::{Finding, failure_message, set_condition, time};
 use super::why::and;
 use super::{Action, Plan, Planned, Reopened, Start, Why};
@@ -26,6 +26,8 @@ pub struct Observed {
     pub reopened: Reopened,
     /// The generation of the spec.
     pub generation: Option<i64>,
+    /// All experiments that need it are suspended.
+    pub suspended: bool,
     /// What keeps another attempt from being begun, for now.
     pub obstacle: Option<Why>,
     /// Why the last try to begin one was refused. It is tried again all the same.
@@ -94,12 +96,14 @@ pub fn plan(name: &str, spec: &BamRunSpec, observed: &Observed, now: Timestamp) 
     case.settle(&mut status);
     let verdict = case.judge(&status, now);
     apply(&mut status, &verdict, now);
+    let stop = case.stop(&verdict, &mut status);
     status.observed_generation = observed.generation;
     for condition in &mut status.conditions {
         condition.observed_generation = observed.generation;
     }
     let why = verdict.why();
     let mut actions = case.begin(&verdict);
+    actions.extend(stop);
     actions.extend(case.tidy_up());
     Plan {
         actions,
@@ -195,7 +199,10 @@ impl<'a> Case<'a> {
             }
             if !self.observed.reopened.voids(number) && !self.ended_well(ending) {
                 let before = status.history.iter().map(|record| record.saved_steps).max().unwrap_or_default();
-                let payer = ending.payer(before, self.spec.config.is_some());
+                let mut payer = ending.payer(before, self.spec.config.is_some());
+                if payer == Payer::Infrastructure && number == status.stopped {
+                    payer = Payer::Nobody;
+                }
                 let pause = retry::charge(&mut status.failures, payer, self.name);
                 status.not_before = pause.map(|pause| time(ending.at.saturating_add(pause).unwrap_or(ending.at)));
             }
@@ -305,6 +312,9 @@ impl<'a> Case<'a> {
     }
 
     fn next(&self, status: &BamRunStatus, missed: &Missed<'_>, now: Timestamp) -> Verdict {
+        if self.observed.suspended {
+            return Verdict::Waits(Why::Suspended, None);
+        }
         if !missed.waited_for.is_empty() {
             return Verdict::Waits(Why::TeacherGone { tasks: self.tasks_of(&missed.waited_for) }, None);
         }
@@ -340,6 +350,20 @@ impl<'a> Case<'a> {
     fn begin(&self, verdict: &Verdict) -> Vec<Planned> {
         let Verdict::Starts(start, why) = verdict else { return Vec::new() };
         vec![Planned { title: super::title(self.spec), action: Action::StartAttempt(start.clone()), why: why.clone() }]
+    }
+
+    /// Stops the attempt of a run that is suspended, once the published status says so: whoever sees it end will know why.
+    fn stop(&self, verdict: &Verdict, status: &mut BamRunStatus) -> Option<Planned> {
+        let (Verdict::Running(number, _) | Verdict::Starting(number, _)) = verdict else { return None };
+        if !self.observed.suspended {
+            return None;
+        }
+        status.stopped = *number;
+        (self.observed.status.stopped == *number).then(|| Planned {
+            title: super::title(self.spec),
+            action: Action::StopAttempt { run: self.name.to_owned(), number: *number },
+            why: Why::Suspended,
+        })
     }
 
     /// Removes what is left of attempts that the published status tells of. The last one of a run that failed stays: a

@@ -11,6 +11,7 @@ use super::Why;
 use super::experiment::World;
 use super::graph::Node;
 use super::status::{Finding, progress, scores, set_condition, summary, tally};
+use super::why::and;
 
 /// Runs that `waitingFor` names one by one; it counts the others.
 const NAMED: usize = 4;
@@ -26,7 +27,10 @@ pub(super) struct Standing<'a> {
 
 impl<'a> Standing<'a> {
     pub(super) fn new(world: &'a World<'a>, whys: &'a BTreeMap<String, Why>) -> Self {
-        let (phase, stage) = stage(world);
+        let (mut phase, stage) = stage(world);
+        if world.suspended && !matches!(phase, ExperimentPhase::Complete | ExperimentPhase::Failed) {
+            phase = ExperimentPhase::Suspended;
+        }
         Self { world, whys, phase, stage }
     }
 
@@ -82,9 +86,15 @@ impl<'a> Standing<'a> {
             waits.unwrap_or_else(|| self.culprit())
         };
         let or_now = |holds: bool| if holds { done() } else { now() };
+        let suspended = self.phase == ExperimentPhase::Suspended;
+        let suspension = || match suspended {
+            true => (Why::Suspended.reason().to_owned(), "spec.suspend is true".to_owned()),
+            false => ("NotSuspended".to_owned(), "nothing is held back".to_owned()),
+        };
         vec![
             finding("InputsReady", pinned, or_now(pinned)),
             finding("TeachersReady", teachers_ready, or_now(teachers_ready)),
+            finding("Suspended", suspended, suspension()),
             finding("Complete", complete, or_now(complete)),
             finding("Failed", failed, if complete { done() } else { now() }),
         ]
@@ -115,6 +125,14 @@ impl<'a> Standing<'a> {
 
     fn waiting_for(&self) -> String {
         let obstacle = self.world.observed.obstacle.iter().map(|why| format!("the experiment {why}"));
+        if self.phase == ExperimentPhase::Suspended {
+            let alive = self.stage.iter().filter(|node| self.world.is_alive(node)).map(|node| node.title.as_str());
+            let alive: Vec<_> = alive.collect();
+            let stops = if alive.is_empty() { String::new() } else { format!("; {} still runs", and(&alive)) };
+            return format!(
+                "the experiment is suspended: set spec.suspend to false, and it goes on where it was{stops}"
+            );
+        }
         let unknown = self.unknown().map(|(_, message)| message);
         let runs = self.stage.iter().take(NAMED).map(|node| self.say(node).1);
         let mut parts: Vec<_> = obstacle.chain(unknown).chain(runs).collect();

@@ -43,6 +43,8 @@ pub enum Why {
         /// How many that are.
         limit: u32,
     },
+    /// Nobody who needs this run wants anything to be trained now.
+    Suspended,
     /// Nobody has made this run yet.
     New,
     /// The store has the whole manifest of this run.
@@ -152,6 +154,7 @@ impl Why {
             Self::TeacherFailed { .. } => "TeacherFailed",
             Self::NotNeeded => "NotNeeded",
             Self::NoPlace { .. } => "NoPlace",
+            Self::Suspended => "Suspended",
             Self::New => "New",
             Self::Cached => "Cached",
             Self::Joined { .. } => "Joined",
@@ -188,6 +191,9 @@ impl fmt::Display for Why {
             Self::NoPlace { limit: 1 } => f.write_str("waits for its turn: one run trains at a time"),
             Self::NoPlace { limit } => {
                 write!(f, "waits for its turn: {limit} runs train at a time")
+            }
+            Self::Suspended => {
+                f.write_str("is suspended: it goes on where it was when spec.suspend of its experiment is false")
             }
             // Three looks at the same thing, a moment apart: one sentence, so that a status is not written for each.
             Self::New | Self::FirstAttempt => f.write_str("is new"),

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
-use crate::fixture::{RUN, container, guarded, job, pod, put, run, terminated};
+use crate::fixture::{RUN, container, experiment, guarded, job, pod, put, run, terminated};
 
 fn now() -> Timestamp {
     "2027-01-15T09:00:00Z".parse().unwrap()
@@ -252,4 +252,32 @@ fn annotations_ask_for_another_try() {
     put(&seen.runs, guarded(asked));
     let reopened = observed(&seen).reopened;
     assert_eq!((reopened.after, reopened.by), (3, ["alice".to_owned(), "run-1-1".to_owned()].into()));
+}
+
+#[test]
+fn a_run_is_suspended_when_all_who_need_it_are() {
+    let owner = |name: &str| json!({ "apiVersion": "bam.dev/v1alpha1", "kind": "BamExperiment", "name": name, "uid": format!("uid-{name}") });
+    let owned_by = |owners: &[&str]| {
+        let mut run = run("r", json!({}));
+        let owners: Vec<_> = owners.iter().map(|name| owner(name)).collect();
+        run.metadata.owner_references = serde_json::from_value(owners.into()).unwrap();
+        run
+    };
+    let cases: [(&str, &[&str], bool); 5] = [
+        ("its only one is", &["asleep"], true),
+        ("both are", &["asleep", "dozing"], true),
+        ("another one is not", &["asleep", "awake"], false),
+        ("another one is not known yet", &["asleep", "new"], false),
+        ("a person left it to itself", &[], false),
+    ];
+    for (what, owners, is) in cases {
+        let seen = Seen::default();
+        for name in ["asleep", "dozing", "awake"] {
+            let mut experiment = experiment(name, Value::Null);
+            experiment.0.as_mut().unwrap().spec.suspend = name != "awake";
+            put(&seen.experiments, experiment);
+        }
+        put(&seen.runs, guarded(owned_by(owners)));
+        assert_eq!(observed(&seen).suspended, is, "{what}");
+    }
 }

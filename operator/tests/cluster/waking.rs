@@ -50,6 +50,22 @@ fn a_run_that_was_in_the_way_wakes_everybody_when_it_is_gone() {
 }
 
 #[test]
+fn an_experiment_that_is_suspended_wakes_its_runs() {
+    let seen = Seen::default();
+    put(&seen.experiments, experiment("exp", Value::Null));
+    let mut its = run("r", json!({}));
+    its.metadata.owner_references.as_mut().unwrap()[0].uid = "uid-exp".to_owned();
+    put(&seen.runs, guarded(its));
+    let mut suspended = experiment("exp", Value::Null);
+    suspended.0.as_mut().unwrap().spec.suspend = true;
+    let changed = seen.experiments.apply(Event::Apply(suspended)).remove(0);
+    assert_eq!(
+        names(wake::by_experiment(&seen, &changed)),
+        ["experiment lab/exp".to_owned(), format!("run lab/{RUN}")]
+    );
+}
+
+#[test]
 fn a_job_wakes_its_run() {
     let seen = Seen::default();
     let changed = seen.jobs.apply(Event::Apply(job(1, "r", None))).remove(0);

@@ -30,6 +30,7 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         compute: Default::default(),
         failure_policy: Default::default(),
         max_parallel_runs: None,
+        suspend: false,
     };
     BamExperiment::new("exp", spec)
 }

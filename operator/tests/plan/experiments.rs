@@ -178,7 +178,7 @@ fn all_conditions_are_there_from_the_first_status_on() {
     let seen = bam_operator::plan::experiment::Observed::default();
     let plan = bam_operator::plan::experiment::plan(&experiment, &seen, build::start());
     let conditions: Vec<_> = plan.status.conditions.iter().map(|it| (it.type_.as_str(), it.status.as_str())).collect();
-    let expected = ["InputsReady", "TeachersReady", "Complete", "Failed"].map(|kind| (kind, "False"));
+    let expected = ["InputsReady", "TeachersReady", "Suspended", "Complete", "Failed"].map(|kind| (kind, "False"));
     assert_eq!(conditions, expected);
     assert_eq!(plan.status.phase, ExperimentPhase::Pending);
     assert_eq!(plan.status.waiting_for, "inputs check is new");
@@ -195,4 +195,29 @@ fn models_that_are_whole_in_the_store_are_not_trained_and_take_no_place() {
     assert_eq!(state.status.phase, ExperimentPhase::Complete);
     assert_eq!(state.started.len(), 1, "only the inputs are checked");
     assert_eq!(state.status.scores["rte"].median, 75.0, "results are in the store");
+}
+
+#[test]
+fn a_suspended_experiment_starts_nothing_and_says_how_it_goes_on() {
+    let mut experiment = build::distilled(&["rte"]);
+    experiment.spec.suspend = true;
+    let state = World::new(experiment).run();
+    assert!(state.runs.is_empty());
+    assert_eq!(state.status.phase, ExperimentPhase::Suspended);
+    assert!(state.status.waiting_for.contains("set spec.suspend to false"), "{}", state.status.waiting_for);
+    let condition = state.status.conditions.iter().find(|it| it.type_ == "Suspended").unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "Suspended"));
+}
+
+#[test]
+fn what_is_complete_is_not_suspended_any_more() {
+    let finished = World::new(build::distilled(&["rte"])).run();
+    let mut experiment = finished.experiment.clone();
+    experiment.spec.suspend = true;
+    let world = World::new(experiment);
+    {
+        let mut state = world.state.borrow_mut();
+        (state.runs, state.status, state.whole) = (finished.runs, finished.status, finished.whole);
+    }
+    assert_eq!(world.run().status.phase, ExperimentPhase::Complete);
 }

@@ -356,3 +356,41 @@ fn what_will_be_otherwise_by_itself_is_looked_at_again_then() {
     observed.look_again = Some(later());
     assert_eq!(plan(RUN, &teacher(), &observed, start()).revisit, Some(later()));
 }
+
+#[test]
+fn a_suspended_run_is_stopped_after_its_status_says_so_and_its_end_costs_nothing() {
+    let stops = |plan: &Plan<bam_crds::BamRunStatus>| {
+        plan.actions.iter().any(|it| it.action == Action::StopAttempt { run: RUN.to_owned(), number: 1 })
+    };
+    let mut observed = Observed { suspended: true, ..after([]) };
+    let alive = Attempt { started_at: start(), state: AttemptState::Running(None), removable: true };
+    observed.attempts.insert(1, alive);
+    let first = plan(RUN, &teacher(), &observed, start());
+    assert_eq!((first.status.phase, first.status.stopped, stops(&first)), (RunPhase::Running, 1, false));
+    observed.status = first.status;
+    let second = plan(RUN, &teacher(), &observed, start());
+    assert!(stops(&second));
+
+    // It had no checkpoint yet, and nobody saw it end.
+    let gone = Attempt {
+        started_at: start(),
+        state: AttemptState::Ended(Box::new(Ending::unseen(start()))),
+        removable: false,
+    };
+    observed.attempts.insert(1, gone);
+    let waits = plan(RUN, &teacher(), &observed, start());
+    assert_eq!((waits.status.phase, &waits.status.failures), (RunPhase::Pending, &Failures::default()));
+    assert!(waits.status.waiting_for.starts_with("is suspended"), "{}", waits.status.waiting_for);
+    assert_eq!(started(&waits), None);
+
+    observed.suspended = false;
+    assert_eq!(started(&plan(RUN, &teacher(), &observed, start())).map(|start| start.number), Some(2), "at once");
+}
+
+#[test]
+fn an_attempt_that_crashes_while_it_is_stopped_is_paid_for() {
+    let mut observed = after([exit(139)]);
+    observed.status.stopped = 1;
+    let plan = plan(RUN, &teacher(), &observed, later());
+    assert_eq!(plan.status.failures.application, 1);
+}

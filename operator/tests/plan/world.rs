@@ -264,6 +264,7 @@ impl State {
                     teachers: self.teachers(&run.spec),
                     reopened: run.reopened.clone(),
                     generation: None,
+                    suspended: self.experiment.spec.suspend,
                     obstacle: None,
                     refused: None,
                     look_again: None,
@@ -359,7 +360,7 @@ impl State {
                 assert!(told, "attempt {number} is removed before the status tells of it");
                 if run.removed.insert(*number) { Outcome::Done } else { Outcome::DoneBefore }
             }
-            Action::JoinRun { .. } => unreachable!("nothing to share"),
+            Action::JoinRun { .. } | Action::StopAttempt { .. } => unreachable!("nothing to share, nothing suspended"),
         }
     }
 }
@@ -398,7 +399,10 @@ impl Platform for World {
         let mut state = self.state.borrow_mut();
         state.passes += 1;
         assert!(state.passes < 10_000, "it does not converge: {:#?}", state.status);
-        let over = matches!(state.status.phase, ExperimentPhase::Complete | ExperimentPhase::Failed);
+        let over = matches!(
+            state.status.phase,
+            ExperimentPhase::Complete | ExperimentPhase::Failed | ExperimentPhase::Suspended
+        );
         if over && !state.changed && state.slips.is_empty() {
             return Ok(None);
         }

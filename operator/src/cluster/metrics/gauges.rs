@@ -11,11 +11,12 @@ use prometheus::{IntGauge, IntGaugeVec, Registry};
 use super::{DECODED, ROLES, gauges, known, register, word};
 
 const RUN_PHASES: [RunPhase; 4] = [RunPhase::Pending, RunPhase::Running, RunPhase::Succeeded, RunPhase::Failed];
-const EXPERIMENT_PHASES: [ExperimentPhase; 6] = [
+const EXPERIMENT_PHASES: [ExperimentPhase; 7] = [
     ExperimentPhase::Pending,
     ExperimentPhase::CheckingInputs,
     ExperimentPhase::TrainingTeachers,
     ExperimentPhase::TrainingStudent,
+    ExperimentPhase::Suspended,
     ExperimentPhase::Complete,
     ExperimentPhase::Failed,
 ];
