@@ -80,13 +80,13 @@ fn each(verbs: &str, resource: &str) -> BTreeSet<String> {
 
 fn what_the_operator_may_do() -> BTreeSet<String> {
     [
-        each("get list watch", "bam.dev/bamexperiments"),
+        each("get list watch delete", "bam.dev/bamexperiments"),
         each("patch", "bam.dev/bamexperiments/status"),
-        each("get list watch create patch", "bam.dev/bamruns"),
+        each("list watch create patch", "bam.dev/bamruns"),
         each("patch", "bam.dev/bamruns/status"),
-        each("get list watch create delete", "batch/jobs"),
-        each("get list watch", "/pods"),
-        each("get list watch", "/persistentvolumeclaims"),
+        each("list watch create delete", "batch/jobs"),
+        each("list watch", "/pods"),
+        each("list watch", "/persistentvolumeclaims"),
         each("list watch", "/events"),
         each("create patch", "events.k8s.io/events"),
     ]

@@ -93,6 +93,11 @@ pub struct BamExperimentSpec {
     /// false, it goes on from there. What another experiment needs too goes on. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspend: bool,
+    /// Seconds after its end, good or bad, at which this object is deleted, and with it the runs that nobody else needs. What
+    /// was trained stays in the store. Default: it stays. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub ttl_seconds_after_finished: Option<u32>,
 }
 
 fn one() -> u32 {

@@ -57,6 +57,22 @@ impl Server {
         Ok(found.is_some_and(|found| found.deletion_timestamp.is_none()))
     }
 
+    /// Deletes an experiment that is still of this version.
+    ///
+    /// # Errors
+    /// 404 or 409 if this experiment is gone, or of another version.
+    pub async fn delete_experiment(&self, experiment: Object<'_>, version: &str) -> Result<(), Error> {
+        let api: Api<BamExperiment> = Api::namespaced(self.client.clone(), experiment.namespace);
+        let (uid, resource_version) = (Some(experiment.uid.to_owned()), Some(version.to_owned()));
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions { uid, resource_version }),
+            ..DeleteParams::default()
+        };
+        let what = format!("delete experiment {}", experiment.name);
+        self.call("delete", "bamexperiments", &what, api.delete(experiment.name, &parameters)).await.map(drop)
+    }
+
     /// Makes a run whose owner is `maker`.
     ///
     /// # Errors

@@ -27,8 +27,8 @@ pub const SUBJECTS: [&str; 2] = ["experiment", "run"];
 /// How a pass ends.
 pub const PASS_RESULTS: [&str; 3] = ["ok", "error", "timeout"];
 /// What the operator does.
-pub const ACTIONS: [&str; 6] =
-    ["create_run", "join_run", "reopen_run", "start_attempt", "stop_attempt", "remove_attempt"];
+pub const ACTIONS: [&str; 7] =
+    ["create_run", "join_run", "reopen_run", "start_attempt", "stop_attempt", "remove_attempt", "remove_experiment"];
 /// What becomes of it.
 pub const OUTCOMES: [&str; 4] = ["done", "done_before", "not_now", "error"];
 /// What it watches.
@@ -36,15 +36,14 @@ pub const WATCHED: [&str; 6] = ["bamexperiments", "bamruns", "jobs", "pods", "pe
 /// What can be of a form that it does not understand.
 pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
 /// What it asks of the API server beside its watches.
-pub const REQUESTS: [(&str, &str); 11] = [
+pub const REQUESTS: [(&str, &str); 10] = [
     ("get", "bamexperiments"),
+    ("delete", "bamexperiments"),
     ("patch", "bamexperiments/status"),
     ("create", "bamruns"),
-    ("get", "bamruns"),
     ("patch", "bamruns"),
     ("patch", "bamruns/status"),
     ("create", "jobs"),
-    ("get", "jobs"),
     ("delete", "jobs"),
     ("create", "events"),
     ("patch", "events"),

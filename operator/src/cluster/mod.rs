@@ -185,6 +185,13 @@ impl Cluster {
         expect(self.server.delete_job(job).await, &[404, 409], Outcome::DoneBefore)
     }
 
+    async fn remove_experiment(&self, experiment: &Subject) -> Result<Outcome, Error> {
+        // The version that was looked at: if somebody has just asked for more of it, it stays.
+        let Some(look) = self.looks().get(experiment).cloned() else { return Ok(Outcome::NotNow) };
+        let deleted = self.server.delete_experiment(object(experiment, &look.uid), &look.version).await;
+        expect(deleted, &[404, 409], Outcome::DoneBefore)
+    }
+
     /// Tells what happened. Events are for people: none of them is worth a failed pass.
     async fn tell(&self, subject: &Subject, reference: &ObjectReference, story: Vec<Chapter>) {
         for Chapter { warning, reason, action, note, run } in story {
@@ -304,6 +311,7 @@ impl Platform for Cluster {
             Action::JoinRun { name } => self.join_run(subject, name).await,
             Action::Reopen { run, reopened } => self.reopen_run(namespace, run, reopened).await,
             Action::StartAttempt(start) => self.start_attempt(namespace, start).await,
+            Action::RemoveExperiment => self.remove_experiment(subject).await,
             // A pod whose Job is removed is told to end, and has time for a checkpoint.
             Action::StopAttempt { run, number } | Action::RemoveAttempt { run, number } => {
                 self.remove_attempt(namespace, run, *number).await

@@ -313,8 +313,11 @@ impl Platform for Local<'_> {
                 }
             }
             Action::StartAttempt(start) => self.begin(start)?,
-            // Nobody owns anything here, logs stay, and what another `bam run` trains is its own.
-            Action::JoinRun { .. } | Action::RemoveAttempt { .. } | Action::StopAttempt { .. } => Outcome::DoneBefore,
+            // Nobody owns anything here, logs and ledger stay, and what another `bam run` trains is its own.
+            Action::JoinRun { .. }
+            | Action::StopAttempt { .. }
+            | Action::RemoveAttempt { .. }
+            | Action::RemoveExperiment => Outcome::DoneBefore,
         };
         if outcome != Outcome::NotNow {
             self.changed.set(true);

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::{Role, RunPhase};
 use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::graph::{self, Graph, Node};
 use super::places::{Place, Places};
 use super::run::complaints;
 use super::standing::Standing;
-use super::status::failure_message;
+use super::status::{condition, failure_message};
 use super::teachers::Named;
 use super::{Action, Plan, Planned, Reopened, Why};
 
@@ -97,9 +97,11 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
     let graph = observed.graph(experiment);
     let world = World { name, suspended: experiment.spec.suspend, graph: &graph, observed };
+    let ttl = experiment.spec.ttl_seconds_after_finished;
     if world.stays_complete(experiment.metadata.generation) {
         let whys = graph.nodes().map(|node| (node.name.clone(), Why::Done)).collect();
-        return Plan { actions: Vec::new(), status: observed.status.clone(), revisit: None, whys };
+        let (expired, revisit) = world.expire(ttl, &observed.status, now);
+        return Plan { actions: Vec::from_iter(expired), status: observed.status.clone(), revisit, whys };
     }
 
     let mut actions = Vec::new();
@@ -115,7 +117,9 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
     }
     actions.extend(world.join_the_others());
     let status = Standing::new(&world, &whys).status(experiment.metadata.generation, now);
-    Plan { actions, status, revisit: None, whys }
+    let (expired, revisit) = world.expire(ttl, &status, now);
+    actions.extend(expired);
+    Plan { actions, status, revisit, whys }
 }
 
 /// All that a decision looks at.
@@ -139,6 +143,28 @@ impl<'a> World<'a> {
             && generation.is_some()
             && published.observed_generation == generation
             && !(self.graph.unknown.is_empty() && self.observed.unusable.is_empty())
+    }
+
+    /// Removes the experiment when it was over for long enough, and for everybody to see; or says when that will be.
+    fn expire(
+        &self,
+        ttl: Option<u32>,
+        status: &BamExperimentStatus,
+        now: Timestamp,
+    ) -> (Option<Planned>, Option<Timestamp>) {
+        let over = ["Complete", "Failed"].into_iter().find_map(|kind| condition(&status.conditions, kind));
+        let Some((since, ttl)) = over.map(|over| over.last_transition_time.0).zip(ttl) else { return (None, None) };
+        let at = since.saturating_add(SignedDuration::from_secs(ttl.into())).unwrap_or(Timestamp::MAX);
+        if now < at {
+            return (None, Some(at));
+        }
+        let published = status.phase == self.observed.status.phase;
+        let remove = || Planned {
+            title: format!("experiment {}", self.name),
+            action: Action::RemoveExperiment,
+            why: Why::Expired { since },
+        };
+        (published.then(remove), None)
     }
 
     fn named(&self, names: &'a [String]) -> impl Iterator<Item = &'a Node> {

@@ -87,6 +87,8 @@ pub enum Action {
         /// The attempt.
         number: u32,
     },
+    /// Delete this experiment: it was over long enough ago.
+    RemoveExperiment,
     /// Remove what is left of an attempt that is over and told of in its run's status.
     RemoveAttempt {
         /// The run.
@@ -117,12 +119,14 @@ impl Action {
             Self::StartAttempt(_) => "start_attempt",
             Self::StopAttempt { .. } => "stop_attempt",
             Self::RemoveAttempt { .. } => "remove_attempt",
+            Self::RemoveExperiment => "remove_experiment",
         }
     }
 
-    /// The run that it is about.
+    /// The run that it is about; empty: the experiment itself.
     pub fn run(&self) -> &str {
         match self {
+            Self::RemoveExperiment => "",
             Self::CreateRun { name, .. } | Self::JoinRun { name } => name,
             Self::Reopen { run, .. } | Self::StopAttempt { run, .. } | Self::RemoveAttempt { run, .. } => run,
             Self::StartAttempt(start) => &start.run,
@@ -138,6 +142,7 @@ impl fmt::Display for Action {
             Self::Reopen { .. } => f.write_str("open its run again"),
             Self::StopAttempt { number, .. } => write!(f, "stop attempt {number}"),
             Self::RemoveAttempt { number, .. } => write!(f, "remove attempt {number}"),
+            Self::RemoveExperiment => f.write_str("delete it"),
             Self::StartAttempt(Start { number, micro_batch_tokens: None, .. }) => {
                 write!(f, "start attempt {number}")
             }

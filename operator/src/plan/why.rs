@@ -128,6 +128,11 @@ pub enum Why {
         /// Its number.
         attempt: u32,
     },
+    /// An experiment was over so long ago that nobody wants it to be kept.
+    Expired {
+        /// When it was over.
+        since: Timestamp,
+    },
     /// The run is done.
     Done,
     /// The run will not be tried again.
@@ -168,6 +173,7 @@ impl Why {
             Self::AnotherAttempt { .. } => "AnotherAttempt",
             Self::BackingOff { .. } => "BackingOff",
             Self::UnderWay { .. } => "UnderWay",
+            Self::Expired { .. } => "Expired",
             Self::Done => "Done",
             Self::Failed { .. } => "Failed",
         }
@@ -241,6 +247,7 @@ impl fmt::Display for Why {
                 write!(f, "is tried again at {until:.0}: the last attempt {ended}")
             }
             Self::UnderWay { attempt } => write!(f, "is under way (attempt {attempt})"),
+            Self::Expired { since } => write!(f, "was over at {since:.0} (spec.ttlSecondsAfterFinished)"),
             Self::Done => f.write_str("is done"),
             Self::Failed { message } => write!(f, "failed: {message}"),
         }

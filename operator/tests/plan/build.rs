@@ -31,6 +31,7 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         failure_policy: Default::default(),
         max_parallel_runs: None,
         suspend: false,
+        ttl_seconds_after_finished: None,
     };
     BamExperiment::new("exp", spec)
 }

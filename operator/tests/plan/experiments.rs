@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use bam_crds::experiment::{BamExperiment, ExperimentPhase, TeacherSpec};
 use bam_crds::run::{Role, RunPhase};
-use bam_crds::{Digest, HyperparameterOverrides};
+use bam_crds::{BamExperimentStatus, Digest, HyperparameterOverrides};
 use bam_operator::plan::graph::{Node, inputs, trainings};
+
+use k8s_openapi::jiff::SignedDuration;
 
 use crate::build;
 use crate::world::{Fate, State, World};
@@ -220,4 +222,33 @@ fn what_is_complete_is_not_suspended_any_more() {
         (state.runs, state.status, state.whole) = (finished.runs, finished.status, finished.whole);
     }
     assert_eq!(world.run().status.phase, ExperimentPhase::Complete);
+}
+
+#[test]
+fn an_experiment_that_is_to_be_forgotten_goes_when_its_end_was_published_for_that_long() {
+    use bam_operator::plan::{Action, experiment};
+    let finished = World::new(build::distilled(&["rte"])).run();
+    let mut asked = finished.experiment.clone();
+    let over = finished.status.conditions.iter().find(|it| it.type_ == "Complete").unwrap().last_transition_time.0;
+    let later = |seconds| over.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+    asked.metadata.generation = Some(1);
+    let published = experiment::Observed {
+        status: BamExperimentStatus { observed_generation: Some(1), ..finished.status },
+        // It stays complete, whatever can be seen.
+        unusable: [("run-1".to_owned(), bam_operator::plan::Why::Leaving)].into(),
+        ..Default::default()
+    };
+    let removed = |asked: &BamExperiment, at| {
+        let plan = experiment::plan(asked, &published, at);
+        (plan.actions.iter().any(|it| it.action == Action::RemoveExperiment), plan.revisit)
+    };
+    assert_eq!(removed(&asked, later(1000)), (false, None), "it is kept unless it is said otherwise");
+    asked.spec.ttl_seconds_after_finished = Some(60);
+    assert_eq!(removed(&asked, later(59)), (false, Some(later(60))));
+    assert_eq!(removed(&asked, later(60)), (true, None));
+
+    let mut unpublished = published.clone();
+    unpublished.status.phase = ExperimentPhase::TrainingStudent;
+    let plan = experiment::plan(&asked, &unpublished, later(60));
+    assert!(plan.actions.iter().all(|it| it.action != Action::RemoveExperiment));
 }

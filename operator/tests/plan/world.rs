@@ -360,7 +360,9 @@ impl State {
                 assert!(told, "attempt {number} is removed before the status tells of it");
                 if run.removed.insert(*number) { Outcome::Done } else { Outcome::DoneBefore }
             }
-            Action::JoinRun { .. } | Action::StopAttempt { .. } => unreachable!("nothing to share, nothing suspended"),
+            Action::JoinRun { .. } | Action::StopAttempt { .. } | Action::RemoveExperiment => {
+                unreachable!("nothing to share, to stop or to forget")
+            }
         }
     }
 }
