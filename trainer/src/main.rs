@@ -9,6 +9,7 @@ use bam_crds::{ExitReason, InputsConfig, RunConfig, RunReport};
 use bam_trainer::ending::{Ending, exit_code, guarded, write};
 use bam_trainer::failure::Failure;
 use bam_trainer::interrupt::{self, Interrupt};
+use bam_trainer::journal::Journals;
 use bam_trainer::report::Reporter;
 use bam_trainer::run::{Machinery, check, run};
 use bam_trainer::{device, inputs, reference, serve};
@@ -49,6 +50,8 @@ enum Command {
         /// Name of this attempt: its folder below the run's checkpoints.
         #[arg(long)]
         attempt: String,
+        #[command(flatten)]
+        journals: Journals,
         #[command(flatten)]
         words: Words,
     },
@@ -152,10 +155,10 @@ impl Command {
 
 fn work(cli: &Cli, reporter: Reporter, interrupt: Interrupt) -> Result<RunReport, Failure> {
     match (&cli.command, &cli.reference) {
-        (Some(Command::Train { config, attempt, .. }), _) => {
+        (Some(Command::Train { config, attempt, journals, .. }), _) => {
             let config: RunConfig = read(config)?;
             check(&config)?;
-            run(&config, attempt, &Machinery::new(config.execution.threads, reporter, interrupt)?)
+            run(&config, attempt, &Machinery::new(config.execution.threads, reporter, interrupt)?, journals)
         }
         (Some(Command::Inputs { config, .. }), _) => {
             let config: InputsConfig = read(config)?;
