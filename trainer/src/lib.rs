@@ -31,6 +31,7 @@ pub mod report;
 pub mod run;
 pub mod serve;
 pub mod store;
+pub mod submission;
 pub mod task;
 mod tensorboard;
 mod termination;

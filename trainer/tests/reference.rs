@@ -138,3 +138,19 @@ fn missing_test_files_come_with_the_option_that_does_without_them() {
     assert_eq!(output.status.code(), Some(66), "{}", text(&output));
     assert!(text(&output).contains("\"write_test_outputs\": false does without them"), "{}", text(&output));
 }
+
+#[test]
+fn a_submission_needs_predictions_of_glue_s_own_test_sets() {
+    let fixture = Fixture::new();
+    let output = run(&fixture, "rte-model", r#"{"task_names": ["rte"]}"#);
+    assert!(output.status.success(), "{}", text(&output));
+    let zip = fixture.path("submission.zip");
+    let mut command = fixture.trainer();
+    command.arg("submission").arg("--from").arg(fixture.path("models/rte-model")).arg("--to").arg(&zip);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{}", text(&output));
+    let said = text(&output);
+    assert!(said.contains("models/rte-model predicted 12 rows, but GLUE's test set has 3000"), "{said}");
+    assert!(said.contains("SST-2.tsv is missing: no model here learned sst"), "{said}");
+    assert!(!zip.exists());
+}

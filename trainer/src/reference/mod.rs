@@ -16,6 +16,7 @@ use bam_crds::{Digest, Execution, ExitReason, InputsConfig, RunConfig, RunReport
 
 pub use options::Options;
 use outputs::ModelFolder;
+pub(crate) use outputs::first_run_at;
 
 use crate::failure::{Failure, Problems};
 use crate::inputs;
