@@ -19,6 +19,7 @@ pub mod run;
 #[cfg(feature = "kube")]
 pub mod schema;
 pub mod shares;
+pub mod statistics;
 pub mod store;
 
 pub use config::{Execution, InputsConfig, RunConfig, Science};
@@ -26,6 +27,7 @@ pub use hyperparameters::{HyperparameterOverrides, Hyperparameters};
 pub use identity::Digest;
 pub use nearest::nearest;
 pub use report::{ExitReason, Progress, RunReport};
+pub use statistics::Statistics;
 pub use store::Manifest;
 
 #[cfg(feature = "kube")]

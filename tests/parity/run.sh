@@ -32,6 +32,12 @@ prepare() {
     cp "$here/requirements.txt" "$venv/requirements.txt"
 }
 
+# training SEED FOLDER: needs the trainer, since what it draws at random goes into the file.
+training() {
+    (cd "$root" && cargo build -p bam-trainer --bin bam-trainer)
+    "$venv/bin/python" "$here/training.py" --trainer "$root/target/debug/bam-trainer" --seed "$1" --out "$2"
+}
+
 seed=
 regenerate=
 while [ $# -gt 0 ]; do
@@ -50,7 +56,9 @@ if [ -n "$regenerate" ]; then
         exit 64
     fi
     prepare
-    exec "$venv/bin/python" "$here/generate.py"
+    "$venv/bin/python" "$here/generate.py"
+    training 20190710 "$root/trainer/tests/golden"
+    exit
 fi
 
 prepare
@@ -68,5 +76,6 @@ finish() {
 }
 trap finish EXIT
 "$venv/bin/python" "$here/generate.py" --seed "$seed" --out "$out"
+training "$seed" "$out"
 cd "$root"
-BAM_GOLDEN_DIR=$out cargo test -p bam-trainer --test parity --test parity_data
+BAM_GOLDEN_DIR=$out cargo test -p bam-trainer --test parity --test parity_data --test parity_training

@@ -29,7 +29,7 @@ pub fn check(config: &InputsConfig, reporter: &Reporter) -> Result<InputsReport,
     let model = model(config, &options, &store, &mut problems);
     let mut tasks = BTreeMap::new();
     for (done, name) in config.tasks.iter().enumerate() {
-        reporter.advance(done as u64 + 1, 0, None);
+        reporter.advance(done as u64 + 1, 0);
         let check = TaskCheck { store: &store, options: &options };
         if let Some(inputs) = check.task(name, config.execution.write_test_outputs, &mut problems) {
             tasks.insert(name.clone(), inputs);
@@ -37,7 +37,7 @@ pub fn check(config: &InputsConfig, reporter: &Reporter) -> Result<InputsReport,
     }
     problems.check()?;
     let model = model.expect("without a model there was a problem");
-    reporter.advance(config.tasks.len() as u64 + 1, 0, None);
+    reporter.advance(config.tasks.len() as u64 + 1, 0);
     Ok(InputsReport { model, tasks })
 }
 

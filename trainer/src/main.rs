@@ -1,24 +1,27 @@
 //! `bam-trainer`: its command lines become one configuration each, which is run; the exit code says how it ended.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bam_crds::{ExitReason, InputsConfig, RunConfig, RunReport};
-use bam_trainer::ending::{Ending, exit_code, guarded, write};
+use bam_trainer::ending::{self, Ending, exit_code, guarded};
 use bam_trainer::failure::Failure;
 use bam_trainer::interrupt::{self, Interrupt};
+use bam_trainer::journal::Journals;
 use bam_trainer::report::Reporter;
 use bam_trainer::run::{Machinery, check, run};
+use bam_trainer::submission::{self, Submission};
 use bam_trainer::{device, inputs, reference, serve};
 use clap::{Args, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 
 /// Trains BERT with BAM (Born-Again Multi-task networks).
 ///
-/// Either the reference's command line, `bam-trainer MODEL_NAME BAM_DIR HPARAMS`, or one of the commands below, which
-/// an operator uses.
+/// Either the reference's command line, `bam-trainer MODEL_NAME BAM_DIR HPARAMS`, or one of the commands below, the first two
+/// of which an operator uses.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 struct Cli {
@@ -50,6 +53,8 @@ enum Command {
         #[arg(long)]
         attempt: String,
         #[command(flatten)]
+        journals: Journals,
+        #[command(flatten)]
         words: Words,
     },
     /// Check data and weights, and report their digests.
@@ -60,6 +65,8 @@ enum Command {
         #[command(flatten)]
         words: Words,
     },
+    /// Make the zip that GLUE's leaderboard takes.
+    Submission(Submission),
 }
 
 /// Where it says how it is getting on, and how it ended.
@@ -88,7 +95,7 @@ fn main() -> ExitCode {
         Err(error) => return misused(&error),
     };
     let reporter = if cli.command.is_some() { Reporter::detect() } else { Reporter::for_a_person() };
-    let words = cli.command.as_ref().map(Command::words);
+    let words = cli.command.as_ref().and_then(Command::words);
     let ending = Ending { report: words.map(|words| words.report.clone()), board: reporter.board().clone() };
     let interrupt = match Interrupt::watch(on_signal(&ending, &reporter)) {
         Ok(interrupt) => interrupt,
@@ -131,7 +138,7 @@ fn misused(error: &clap::Error) -> ExitCode {
     let reason = ExitReason::BadConfig;
     if let Some(path) = report_among(std::env::args_os()) {
         // Standard error has it in any case.
-        let _ = write(&path, &RunReport::new(reason, error.to_string()));
+        let _ = ending::write(&path, &RunReport::new(reason, error.to_string()));
     }
     exit_code(reason).into()
 }
@@ -143,25 +150,32 @@ fn report_among(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf
 }
 
 impl Command {
-    fn words(&self) -> &Words {
+    fn words(&self) -> Option<&Words> {
         match self {
-            Self::Train { words, .. } | Self::Inputs { words, .. } => words,
+            Self::Train { words, .. } | Self::Inputs { words, .. } => Some(words),
+            Self::Submission(_) => None,
         }
     }
 }
 
 fn work(cli: &Cli, reporter: Reporter, interrupt: Interrupt) -> Result<RunReport, Failure> {
     match (&cli.command, &cli.reference) {
-        (Some(Command::Train { config, attempt, .. }), _) => {
+        (Some(Command::Train { config, attempt, journals, .. }), _) => {
             let config: RunConfig = read(config)?;
             check(&config)?;
-            run(&config, attempt, &Machinery::new(config.execution.threads, reporter, interrupt)?)
+            run(&config, attempt, &Machinery::new(config.execution.threads, reporter, interrupt)?, journals)
         }
         (Some(Command::Inputs { config, .. }), _) => {
             let config: InputsConfig = read(config)?;
             let machinery = Machinery::new(config.execution.threads, reporter, interrupt)?;
             let found = inputs::check(&config, &machinery.reporter)?;
             Ok(RunReport { inputs: Some(found), ..RunReport::new(ExitReason::Completed, "") })
+        }
+        (Some(Command::Submission(submission)), _) => {
+            let said = submission::write(submission)?;
+            // The pipe may be closed already; the file is there.
+            let _ = write!(io::stdout(), "{said}");
+            Ok(RunReport::new(ExitReason::Completed, ""))
         }
         (None, Some(Reference { model_name, bam_dir, hparams })) => {
             reference::run(model_name, bam_dir, hparams, reporter, interrupt)

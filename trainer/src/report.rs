@@ -1,6 +1,7 @@
 //! What a trainer says while it works: a progress bar or plain lines for a person, JSON lines for a program.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,12 +11,11 @@ use bam_crds::{Digest, Progress, RunReport};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, Steps};
+use crate::journal::StepRecord;
+use crate::rates::{Counts, Rates, Window};
 
 /// A program gets at most one line in this time, a stage's first and last one not counted.
 const PACE: Duration = Duration::from_millis(500);
-/// Rates are over about this time.
-const WINDOW: Duration = Duration::from_secs(5);
-
 /// A log for a person gets a line this often.
 const PLAIN_PACE: Duration = Duration::from_secs(10);
 
@@ -34,6 +34,21 @@ pub struct Known {
     pub steps: Steps,
     /// Optimizer steps that are done, if not saved.
     pub steps_done: u64,
+    /// What else is known of the training, while it goes on.
+    pub training: Training,
+    /// Seconds that the last checkpoint took to write.
+    pub checkpoint_seconds: Option<f64>,
+}
+
+/// Numbers of the last optimizer steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Training {
+    /// Mean loss of the rows of each task, in the last step that had some.
+    pub task_losses: BTreeMap<String, f64>,
+    /// Real word pieces per second, lately.
+    pub tokens_per_second: Option<f64>,
+    /// Share of the steps' time in which they waited for their rows, lately.
+    pub data_wait_ratio: Option<f64>,
 }
 
 /// Says what is going on.
@@ -54,8 +69,7 @@ enum Voice {
 #[derive(Debug)]
 struct State {
     said: Instant,
-    rows: u64,
-    window: (Instant, u64),
+    window: Window,
     /// When the stage began, and what was done by then.
     begin: (Instant, u64),
 }
@@ -73,7 +87,7 @@ impl Reporter {
 
     fn new(without_terminal: Voice) -> Self {
         let now = Instant::now();
-        let state = State { said: now, rows: 0, window: (now, 0), begin: (now, 0) };
+        let state = State { said: now, window: Window::new(), begin: (now, 0) };
         let voice = match std::io::stdout().is_terminal() {
             true => Voice::Bar(ProgressBar::new(0).with_style(style())),
             false => without_terminal,
@@ -112,9 +126,9 @@ impl Reporter {
     pub fn stage(&self, stage: Stage, done: u64, total: u64) {
         let progress = Progress { stage, done, total, loss: None, rows_per_second: None };
         let progress = self.board.progress(|known| *known = progress);
+        self.board.change(|known| known.training = Training::default());
         let mut state = self.state.borrow_mut();
-        state.rows = 0;
-        state.window = (Instant::now(), 0);
+        state.window = Window::new();
         state.begin = (Instant::now(), done);
         match &self.voice {
             Voice::Bar(bar) => {
@@ -128,14 +142,39 @@ impl Reporter {
         }
     }
 
-    /// `done` units of the stage are done; `rows` more rows went through, with this loss if it is known.
-    pub fn advance(&self, done: u64, rows: u64, loss: Option<f64>) {
+    /// `done` units of the stage are done; `rows` more rows went through.
+    pub fn advance(&self, done: u64, rows: u64) {
+        let rates = self.state.borrow_mut().window.add(Counts { rows, ..Counts::default() });
+        self.say(done, rates, None);
+    }
+
+    /// An optimizer step is done.
+    pub fn stepped(&self, record: &StepRecord<'_>) {
+        let StepRecord { tokens, took, waited, .. } = *record;
+        let rates = self.state.borrow_mut().window.add(Counts { rows: record.rows(), tokens, steps: took, waited });
+        self.board.change(|known| {
+            let losses = record.task_losses.iter().map(|(task, loss)| ((*task).to_owned(), *loss));
+            known.training.task_losses.extend(losses);
+            if let Some(rates) = rates {
+                known.training.tokens_per_second = Some(rates.tokens);
+                known.training.data_wait_ratio = rates.data_wait;
+            }
+        });
+        self.say(record.step + 1, rates, Some(record.loss));
+    }
+
+    /// A checkpoint took so long to write.
+    pub fn checkpoint(&self, took: Duration) {
+        self.board.change(|known| known.checkpoint_seconds = Some(took.as_secs_f64()));
+    }
+
+    /// Says how far the stage is, if it is time to say something.
+    fn say(&self, done: u64, rates: Option<Rates>, loss: Option<f64>) {
         let mut state = self.state.borrow_mut();
-        let rate = state.count(rows);
         let progress = self.board.progress(|known| {
             known.done = done;
             known.loss = loss.or(known.loss);
-            known.rows_per_second = rate.or(known.rows_per_second);
+            known.rows_per_second = rates.map(|rates| rates.rows).or(known.rows_per_second);
         });
         let last = done == progress.total;
         match &self.voice {
@@ -171,7 +210,14 @@ impl Reporter {
 impl Board {
     fn new() -> Self {
         let progress = Progress { stage: Stage::Preparing, done: 0, total: 0, loss: None, rows_per_second: None };
-        Self(Arc::new(Mutex::new(Known { progress, run: None, steps: Steps::default(), steps_done: 0 })))
+        Self(Arc::new(Mutex::new(Known {
+            progress,
+            run: None,
+            steps: Steps::default(),
+            steps_done: 0,
+            training: Training::default(),
+            checkpoint_seconds: None,
+        })))
     }
 
     /// What is known now.
@@ -211,17 +257,6 @@ impl Known {
 }
 
 impl State {
-    /// Counts rows, and says how many there were in a second, if enough time has gone by to know.
-    fn count(&mut self, rows: u64) -> Option<f64> {
-        self.rows += rows;
-        let (since, before) = self.window;
-        let elapsed = since.elapsed();
-        if elapsed >= WINDOW {
-            self.window = (Instant::now(), self.rows);
-        }
-        (elapsed >= PACE).then(|| (self.rows - before) as f64 / elapsed.as_secs_f64())
-    }
-
     /// As the reference logs: `120/234 = 51.3%, 2.1 steps/s, elapsed 57, ETA 54, loss 12.3456`.
     fn line(&self, progress: &Progress) -> String {
         let Progress { stage, done, total, loss, .. } = progress;

@@ -18,6 +18,7 @@ use crate::device;
 use crate::evaluate::{Predictor, score};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::journal::Journals;
 use crate::model::Model;
 use crate::prepare::{Encoded, Prepared, prepare};
 use crate::report::Reporter;
@@ -81,7 +82,12 @@ pub fn check(config: &RunConfig) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Everything that keeps it from being done, by exit reason.
-pub fn run(config: &RunConfig, attempt: &str, machinery: &Machinery) -> Result<RunReport, Failure> {
+pub fn run(
+    config: &RunConfig,
+    attempt: &str,
+    machinery: &Machinery,
+    journals: &Journals,
+) -> Result<RunReport, Failure> {
     let begin = Instant::now();
     check(config)?;
     let store = Store::open(&config.execution.store)?;
@@ -89,17 +95,20 @@ pub fn run(config: &RunConfig, attempt: &str, machinery: &Machinery) -> Result<R
     machinery.reporter.run(&config.science_hash, checkpoint::newest(&folder.path(CHECKPOINTS)));
     if folder.whole()?.is_some() {
         folder.clean();
+        if *journals != Journals::default() {
+            machinery.reporter.note("warning: this run is whole already: no step is done, and none is written down");
+        }
         return report_of(&folder);
     }
     machinery.reporter.stage(Stage::Preparing, 0, 0);
     let prepared = prepare(config, &store, machinery.threads)?;
-    let work = Work { config, attempt, machinery, prepared: &prepared, folder: &folder };
-    let trained = work.train()?;
+    let work = Work { config, attempt, machinery, journals, prepared: &prepared, folder: &folder };
+    let mut trained = work.train()?;
     // A signal that came after the last step was looked at: everything is in the last checkpoint.
     if machinery.interrupt.is_set() {
         return Err(trained.steps.stopped());
     }
-    work.finish(&trained, begin)
+    work.finish(&mut trained, begin)
 }
 
 /// What the attempt that finished a run reported.
@@ -118,6 +127,7 @@ struct Work<'a> {
     config: &'a RunConfig,
     attempt: &'a str,
     machinery: &'a Machinery,
+    journals: &'a Journals,
     prepared: &'a Prepared,
     folder: &'a RunFolder,
 }
@@ -137,13 +147,15 @@ impl Work<'_> {
             attempt: self.attempt,
             reporter: &self.machinery.reporter,
             interrupt: &self.machinery.interrupt,
+            journals: self.journals,
         };
         trainer.train()
     }
 
     /// Everything that comes after the last step. The manifest is the last thing to be written.
-    fn finish(&self, trained: &Trained, begin: Instant) -> Result<RunReport, Failure> {
+    fn finish(&self, trained: &mut Trained, begin: Instant) -> Result<RunReport, Failure> {
         let results = self.evaluate(&trained.model)?;
+        trained.journal.scores(trained.steps.total, &results)?;
         let mut files = self.write_targets(&trained.model)?;
         files.append(&mut self.save(&trained.model, &results)?);
         let report = RunReport {
@@ -209,7 +221,7 @@ impl Work<'_> {
         move |head, encoded| {
             predictor.logits(head, &encoded.features, &mut |rows| {
                 done += rows;
-                machinery.reporter.advance(done, rows, None);
+                machinery.reporter.advance(done, rows);
             })
         }
     }

@@ -158,14 +158,29 @@ fn metrics(known: &Known, started: SystemTime) -> String {
     gauge("bam_trainer_steps_done", "Optimizer steps that are done.", &one(known.steps_done as f64));
     gauge("bam_trainer_steps_saved", "Optimizer steps that are safe in a checkpoint.", &one(steps.saved as f64));
     gauge("bam_trainer_loss", "Weighted sum of the losses of the last step's rows.", &perhaps(progress.loss));
-    let rate = perhaps(progress.rows_per_second);
-    gauge("bam_trainer_rows_per_second", "Rows per second of this stage, lately.", &rate);
+    let training = &known.training;
+    let by_task = |(task, loss): (&String, &f64)| (format!("{{task=\"{}\"}}", escaped(task)), *loss);
+    let losses: Vec<_> = training.task_losses.iter().map(by_task).collect();
+    gauge("bam_trainer_task_loss", "Mean loss of a task's rows, in the last step that had some.", &losses);
+    let rows = perhaps(progress.rows_per_second);
+    gauge("bam_trainer_examples_per_second", "Examples per second of this stage, lately; padding is none.", &rows);
+    let tokens = perhaps(training.tokens_per_second);
+    gauge("bam_trainer_tokens_per_second", "Real word pieces per second of training, lately.", &tokens);
+    let waited = perhaps(training.data_wait_ratio);
+    gauge("bam_trainer_data_wait_ratio", "Share of a step's time in which it waited for its rows, lately.", &waited);
+    let checkpoint = perhaps(known.checkpoint_seconds);
+    gauge("bam_trainer_checkpoint_seconds", "Seconds that the last checkpoint took to write.", &checkpoint);
     let stages = [Stage::Preparing, Stage::Training, Stage::Evaluating, Stage::WritingTargets, Stage::Saving];
     let stages = stages.map(|stage| (format!("{{stage=\"{stage:?}\"}}"), f64::from(stage == progress.stage)));
     gauge("bam_trainer_stage", "1 for what the trainer is doing, 0 for the rest.", &stages);
     let started = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     gauge("process_start_time_seconds", "When the process began, in seconds since 1970.", &one(started));
     text
+}
+
+/// A label's value between its quotes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Prometheus writes infinity as Go does.

@@ -4,7 +4,9 @@ use std::time::Duration;
 use bam_crds::Progress;
 
 use super::*;
+use crate::data::batches::Example;
 use crate::failure::Steps;
+use crate::journal::StepRecord;
 use crate::report::Reporter;
 
 fn server() -> (SocketAddr, Reporter) {
@@ -75,9 +77,48 @@ fn progress_is_what_was_said_last_and_at_first_that_nothing_is_known() {
     assert_eq!(progress(&said), nothing);
 
     reporter.stage(Stage::Training, 3, 10);
-    reporter.advance(4, 8, Some(0.5));
+    reporter.stepped(&step());
     let training = Progress { stage: Stage::Training, done: 4, total: 10, loss: Some(0.5), rows_per_second: None };
     assert_eq!(progress(&get(address, "/progress")), training);
+}
+
+/// The fourth of ten, of six rows and two that are padding.
+fn step() -> StepRecord<'static> {
+    let row = |row| Example::Row { task: 0, row };
+    let examples = (0..6).map(row).chain([Example::Padding; 2]).collect();
+    StepRecord {
+        step: 3,
+        examples,
+        loss: 0.5,
+        task_losses: vec![("rte", 0.125)],
+        norm: 2.0,
+        learning_rate: 1e-4,
+        lambda: 0.3,
+        dropout_seed: None,
+        tokens: 90,
+        took: Duration::from_millis(8),
+        waited: Duration::from_millis(2),
+    }
+}
+
+#[test]
+fn what_is_measured_over_a_time_stands_in_the_metrics_when_there_was_enough_of_it() {
+    let reporter = Reporter::for_a_person();
+    let mut known = reporter.board().read();
+    let text = |known: &Known| metrics(known, SystemTime::now());
+    assert!(!text(&known).contains("_per_second") && !text(&known).contains("data_wait"), "{}", text(&known));
+    known.progress.rows_per_second = Some(48.0);
+    known.training.tokens_per_second = Some(720.0);
+    known.training.data_wait_ratio = Some(0.25);
+    known.training.task_losses.insert("mine\\\"s".to_owned(), 1.0);
+    for line in [
+        "bam_trainer_examples_per_second 48",
+        "bam_trainer_tokens_per_second 720",
+        "bam_trainer_data_wait_ratio 0.25",
+        r#"bam_trainer_task_loss{task="mine\\\"s"} 1"#,
+    ] {
+        assert!(text(&known).lines().any(|said| said == line), "{line} is not in {}", text(&known));
+    }
 }
 
 #[test]
@@ -90,7 +131,8 @@ fn metrics_tell_what_is_known_and_leave_out_the_rest() {
 
     reporter.steps(Steps { total: 10, saved: 3, resumed_from: 0 });
     reporter.stage(Stage::Training, 3, 10);
-    reporter.advance(4, 8, Some(0.5));
+    reporter.stepped(&step());
+    reporter.checkpoint(Duration::from_millis(1500));
     let training = lines();
     for line in [
         "# TYPE bam_trainer_steps_done gauge",
@@ -98,6 +140,8 @@ fn metrics_tell_what_is_known_and_leave_out_the_rest() {
         "bam_trainer_steps 10",
         "bam_trainer_steps_saved 3",
         "bam_trainer_loss 0.5",
+        "bam_trainer_task_loss{task=\"rte\"} 0.125",
+        "bam_trainer_checkpoint_seconds 1.5",
         "bam_trainer_stage{stage=\"Training\"} 1",
         "bam_trainer_stage{stage=\"Preparing\"} 0",
     ] {
@@ -105,7 +149,9 @@ fn metrics_tell_what_is_known_and_leave_out_the_rest() {
     }
 
     reporter.stage(Stage::Evaluating, 0, 200);
-    assert!(lines().contains(&"bam_trainer_steps_done 4".to_owned()), "rows that are scored are no steps");
+    let evaluating = lines();
+    assert!(evaluating.contains(&"bam_trainer_steps_done 4".to_owned()), "rows that are scored are no steps");
+    assert!(!evaluating.iter().any(|line| line.contains("loss")), "{evaluating:#?}");
     assert_eq!([f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e-9].map(number), ["+Inf", "-Inf", "NaN", "0.000000001"]);
 }
 

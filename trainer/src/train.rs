@@ -1,5 +1,6 @@
 //! The optimizer steps of a run, from the newest checkpoint to the last step.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,14 @@ use crate::distill::{Teacher, classification_losses, lambda, regression_losses, 
 use crate::evaluate::gold;
 use crate::failure::{Failure, Steps};
 use crate::interrupt::Interrupt;
+use crate::journal::{Journal, Journals, StepRecord};
+use crate::losses::{Losses, Part};
 use crate::model::{self, Dropout, Head, HeadOutput, MicroBatch, Model};
 use crate::optim::{AdamWeightDecay, CLIP_NORM, Gradients, LearningRates, Outcome, Settings};
 use crate::prepare::{Prepared, PreparedTask};
 use crate::report::Reporter;
+use crate::tensorboard::EventFile;
+use crate::trace::{Subject, Trace};
 
 /// Rows of a step that a message names.
 const ROWS_SHOWN: usize = 20;
@@ -49,6 +54,8 @@ pub struct Trainer<'a> {
     pub reporter: &'a Reporter,
     /// Looked at between micro-batches.
     pub interrupt: &'a Interrupt,
+    /// Where every step is written down.
+    pub journals: &'a Journals,
 }
 
 /// A trained model.
@@ -58,6 +65,8 @@ pub struct Trained {
     pub model: Model,
     /// All of them are done and safe.
     pub steps: Steps,
+    /// The steps are in it.
+    pub journal: Journal,
 }
 
 struct State {
@@ -75,26 +84,27 @@ impl Trainer<'_> {
     pub fn train(&self) -> Result<Trained, Failure> {
         let mut state = self.resume()?;
         self.reporter.steps(state.steps);
+        let mut journal = self.journal(&state)?;
         let heeding = self.interrupt.heed();
-        self.train_from(&mut state)?;
+        self.train_from(&mut state, &mut journal)?;
         drop(heeding);
-        Ok(Trained { model: state.model, steps: state.steps })
+        Ok(Trained { model: state.model, steps: state.steps, journal })
     }
 
-    fn train_from(&self, state: &mut State) -> Result<(), Failure> {
+    fn train_from(&self, state: &mut State, journal: &mut Journal) -> Result<(), Failure> {
         let rates = self.rates();
         let mut cadence = Cadence::new(self.config.execution.save_checkpoints_steps);
         self.reporter.stage(Stage::Training, state.step, self.total());
         while state.step < self.total() {
-            let Some(loss) = self.step(state, rates.at(state.step))? else {
-                self.save(state)?;
+            let Some(record) = self.step(state, rates.at(state.step))? else {
+                self.save(state, journal)?;
                 return Err(state.steps.stopped());
             };
             state.step += 1;
-            let rows = self.config.science.hyperparameters.train_batch_size;
-            self.reporter.advance(state.step, rows.into(), Some(loss));
+            self.reporter.stepped(&record);
+            journal.step(&record)?;
             if cadence.is_due(state.step) || state.step == self.total() {
-                cadence.measure(|| self.save(state))?;
+                cadence.measure(|| self.save(state, journal))?;
             }
         }
         Ok(())
@@ -124,6 +134,20 @@ impl Trainer<'_> {
         Ok(state)
     }
 
+    /// The journals that are wanted, for the steps that are to be done.
+    fn journal(&self, state: &State) -> Result<Journal, Failure> {
+        let subject = Subject { config: self.config, prepared: self.prepared, model: &state.model };
+        let trace = |path: &PathBuf| match state.step {
+            0 => Trace::begin(path, subject),
+            step => Trace::resume(path, step, subject),
+        };
+        let events = |folder: &PathBuf| EventFile::create(folder, state.step);
+        Ok(Journal {
+            trace: self.journals.trace.as_ref().map(trace).transpose()?,
+            events: self.journals.tensorboard.as_ref().map(events).transpose()?,
+        })
+    }
+
     fn fresh(&self) -> Result<State, Failure> {
         let options = &self.config.science.hyperparameters;
         let seed = self.config.science.seed.into();
@@ -148,12 +172,15 @@ impl Trainer<'_> {
         json!({ "scienceHash": self.config.science_hash, "usedTargets": self.prepared.used_targets })
     }
 
-    fn save(&self, state: &mut State) -> Result<(), Failure> {
+    fn save(&self, state: &mut State, journal: &mut Journal) -> Result<(), Failure> {
         let folder = self.checkpoints.join(self.attempt);
         if state.steps.saved == state.step {
             return Ok(());
         }
+        journal.save()?;
+        let begin = Instant::now();
         checkpoint::save(&folder, state.step, &state.model, &state.optimizer, &self.basis())?;
+        self.reporter.checkpoint(begin.elapsed());
         state.steps.saved = state.step;
         self.reporter.steps(state.steps);
         let pruned = checkpoint::prune(&folder, KEEP).and_then(|()| checkpoint::prune_others(&folder, state.step));
@@ -164,31 +191,51 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// One optimizer step. Returns the weighted sum of the losses of its rows, or nothing if the process was asked to
-    /// end: a step of a large batch takes longer than anybody waits, and one that is given up changes nothing.
-    fn step(&self, state: &mut State, learning_rate: f64) -> Result<Option<f64>, Failure> {
+    /// One optimizer step. Returns what it was, or nothing if the process was asked to end: a step of a large batch takes
+    /// longer than anybody waits, and one that is given up changes nothing.
+    fn step(&self, state: &mut State, learning_rate: f64) -> Result<Option<StepRecord<'_>>, Failure> {
+        let begin = Instant::now();
         let examples: Vec<Example> = self.prepared.schedule.step(state.step as usize).collect();
+        let lambda = self.lambda(state.step);
         let step = Step {
             tasks: &self.prepared.tasks,
             examples: &examples,
-            lambda: self.lambda(state.step),
+            lambda,
             dropout: Dropout::of_step(self.config.science.seed.into(), state.step, self.device),
             device: self.device,
+            waited: Cell::default(),
         };
+        let lengths = step.lengths();
+        let cut = cut(&lengths, self.limit);
+        step.waited.set(begin.elapsed());
         let mut gradients = Gradients::new(state.model.parameters().len());
-        let mut loss = 0.0;
-        for rows in cut(&step.lengths(), self.limit) {
+        let mut losses = Losses::new(self.prepared.tasks.len());
+        for rows in cut {
             if self.interrupt.is_set() {
                 return Ok(None);
             }
             let part = step.loss(&state.model, &rows);
-            gradients.add(&part, state.model.parameters());
-            loss += part.double_value(&[]);
+            gradients.add(&part.sum, state.model.parameters());
+            losses.add(&part);
         }
-        match state.optimizer.step(state.model.parameters_mut(), gradients, learning_rate) {
-            Outcome::Stepped { .. } => Ok(Some(loss)),
-            Outcome::NonFinite => Err(self.diverged(state.step, loss, &examples)),
-        }
+        let (waited, dropout_seed) = (step.waited.get(), step.dropout.key());
+        let norm = match state.optimizer.step(state.model.parameters_mut(), gradients, learning_rate) {
+            Outcome::Stepped { norm } => norm,
+            Outcome::NonFinite => return Err(self.diverged(state.step, losses.sum, &examples)),
+        };
+        Ok(Some(StepRecord {
+            step: state.step,
+            examples,
+            loss: losses.sum,
+            task_losses: losses.means(&self.prepared.tasks),
+            norm,
+            learning_rate,
+            lambda,
+            dropout_seed,
+            tokens: lengths.into_iter().flatten().sum::<usize>() as u64,
+            took: begin.elapsed(),
+            waited,
+        }))
     }
 
     fn lambda(&self, step: u64) -> f64 {
@@ -230,6 +277,8 @@ struct Step<'a> {
     lambda: f64,
     dropout: Dropout,
     device: Device,
+    /// Time that went into the rows.
+    waited: Cell<Duration>,
 }
 
 impl Step<'_> {
@@ -246,8 +295,9 @@ impl Step<'_> {
         (0..self.examples.len()).map(length).collect()
     }
 
-    /// Weighted sum of the losses of the rows at these positions: a scalar.
-    fn loss(&self, model: &Model, positions: &[usize]) -> Tensor {
+    /// The losses of the rows at these positions.
+    fn loss(&self, model: &Model, positions: &[usize]) -> Part {
+        let begin = Instant::now();
         let places: Vec<(usize, usize)> = positions.iter().filter_map(|&position| self.at(position)).collect();
         let row = |(&position, &(task, row)): (&usize, &(usize, usize))| {
             let features = &self.tasks[task].train.features[row];
@@ -256,12 +306,16 @@ impl Step<'_> {
         };
         let rows: Vec<_> = positions.iter().zip(&places).map(row).collect();
         let batch = MicroBatch::pad(&rows, self.device);
+        self.waited.set(self.waited.get() + begin.elapsed());
         let head_of_row: Vec<usize> = places.iter().map(|(task, _)| *task).collect();
         let losses = model.forward(&batch, &head_of_row, &self.dropout).into_iter().map(|said| {
             let rows: Vec<usize> = said.positions.iter().map(|&position| places[position].1).collect();
-            self.task_loss(&said, &rows)
+            (said.head, rows.len(), self.task_loss(&said, &rows))
         });
-        losses.reduce(|sum, loss| sum + loss).expect("a micro-batch has rows")
+        let tasks: Vec<_> = losses.collect();
+        let sums = tasks.iter().map(|(_, _, sum)| sum.shallow_clone());
+        let sum = sums.reduce(|sum, loss| sum + loss).expect("a micro-batch has rows");
+        Part { sum, tasks }
     }
 
     /// Weighted sum of the losses of one task's rows.

@@ -50,6 +50,29 @@ fn whoever_asks_hears_how_the_training_is_getting_on() {
     assert!(training.loss.is_some() && training.total > training.done, "{training:?}");
     let metrics = get(&address, "/metrics");
     assert!(metrics.contains(&format!("\nbam_trainer_steps {}\n", training.total)), "{metrics}");
+
+    // Rates are known after half a second of training.
+    let measured = |metrics: &str, name: &str| -> Option<f64> {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    };
+    let metrics = loop {
+        let said = get(&address, "/metrics");
+        if measured(&said, "bam_trainer_data_wait_ratio").is_some() {
+            break said;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+    };
+    let waited = measured(&metrics, "bam_trainer_data_wait_ratio").unwrap();
+    assert!(waited > 0.0 && waited < 0.5, "{metrics}");
+    let examples = measured(&metrics, "bam_trainer_examples_per_second").unwrap();
+    let tokens = measured(&metrics, "bam_trainer_tokens_per_second").unwrap();
+    // The rows of the fixture have 11 to 19 word pieces, of the 32 that are padded to elsewhere.
+    assert!(tokens > 9.0 * examples && tokens < 22.0 * examples, "{metrics}");
+    for task in ["rte", "mrpc"] {
+        let loss = measured(&metrics, &format!("bam_trainer_task_loss{{task=\"{task}\"}}")).unwrap();
+        assert!(loss > 0.0 && loss.is_finite(), "{metrics}");
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Output;
 
 use common::{Fixture, text};
+use serde_json::{Value, json};
 
 /// Options that make the tiny model of the fixture quick, put into the reference's own.
 fn run(fixture: &Fixture, name: &str, options: &str) -> Output {
@@ -87,7 +88,8 @@ fn a_teacher_that_is_not_trained_is_named_with_the_command_that_trains_it() {
 #[test]
 fn every_trial_has_its_own_seed_and_its_line_in_the_results() {
     let fixture = Fixture::new();
-    let options = r#"{"task_names": ["rte"], "num_trials": 2, "n_writes_distill": 2, "write_test_outputs": false}"#;
+    let options = r#"{"task_names": ["rte"], "num_trials": 2, "n_writes_distill": 2, "write_test_outputs": false,
+        "write_trace": true, "write_tensorboard": true}"#;
     let output = run(&fixture, "rte-model", options);
     assert!(output.status.success(), "{}", text(&output));
     let results = fs::read_to_string(fixture.path("models/rte-model/results.txt")).unwrap();
@@ -95,6 +97,37 @@ fn every_trial_has_its_own_seed_and_its_line_in_the_results() {
     let pickle = |trial| fs::read(fixture.path(&format!("models/rte-model/outputs/rte_train_predictions_{trial}.pkl")));
     assert!(pickle(1).unwrap() != pickle(2).unwrap(), "two trials learned the same");
     assert!(!fixture.path("models/rte-model/outputs/rte_test_predictions_1.pkl").exists());
+    for trial in [1, 2] {
+        assert!(fixture.path(&format!("models/rte-model/outputs/trace_{trial}.jsonl")).exists());
+        let events = fs::read_dir(fixture.path(&format!("models/rte-model/tensorboard/trial_{trial}"))).unwrap();
+        assert_eq!(events.count(), 1);
+    }
+}
+
+#[test]
+fn results_as_json_have_every_trial_and_what_they_say_together() {
+    let fixture = Fixture::new();
+    let options = r#"{"task_names": ["rte", "mrpc"], "num_trials": 2, "seed": 5, "write_test_outputs": false}"#;
+    let output = run(&fixture, "both", options);
+    assert!(output.status.success(), "{}", text(&output));
+    let read = |name: &str| fs::read_to_string(fixture.path(&format!("models/both/{name}"))).unwrap();
+    let results: Value = serde_json::from_str(&read("results.json")).unwrap();
+    let runs: Value = serde_json::from_str(&read("run.json")).unwrap();
+    let trials = results["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 2);
+    for (number, trial) in trials.iter().enumerate() {
+        assert_eq!((&trial["seed"], &trial["run"]), (&json!(5 + number), &runs["trials"][number]));
+        assert_eq!((&trial["results"][0]["task"], &trial["results"][1]["task"]), (&json!("rte"), &json!("mrpc")));
+    }
+    for (position, task) in ["rte", "mrpc"].iter().enumerate() {
+        let loss = |trial: usize| trials[trial]["results"][position]["metrics"]["loss"].as_f64().unwrap();
+        let summary = &results["summary"][task]["loss"];
+        assert_eq!(summary["trials"], 2);
+        let close = |name: &str, expected: f64| (summary[name].as_f64().unwrap() - expected).abs() < 1e-12;
+        let mean = (loss(0) + loss(1)) / 2.0;
+        assert!(close("mean", mean) && close("median", mean), "{summary}");
+        assert!(close("standardDeviation", (loss(0) - loss(1)).abs() / 2f64.sqrt()), "{summary}");
+    }
 }
 
 #[test]
@@ -104,4 +137,20 @@ fn missing_test_files_come_with_the_option_that_does_without_them() {
     let output = run(&fixture, "rte-model", r#"{"task_names": ["rte"]}"#);
     assert_eq!(output.status.code(), Some(66), "{}", text(&output));
     assert!(text(&output).contains("\"write_test_outputs\": false does without them"), "{}", text(&output));
+}
+
+#[test]
+fn a_submission_needs_predictions_of_glue_s_own_test_sets() {
+    let fixture = Fixture::new();
+    let output = run(&fixture, "rte-model", r#"{"task_names": ["rte"]}"#);
+    assert!(output.status.success(), "{}", text(&output));
+    let zip = fixture.path("submission.zip");
+    let mut command = fixture.trainer();
+    command.arg("submission").arg("--from").arg(fixture.path("models/rte-model")).arg("--to").arg(&zip);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{}", text(&output));
+    let said = text(&output);
+    assert!(said.contains("models/rte-model predicted 12 rows, but GLUE's test set has 3000"), "{said}");
+    assert!(said.contains("SST-2.tsv is missing: no model here learned sst"), "{said}");
+    assert!(!zip.exists());
 }

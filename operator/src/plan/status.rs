@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bam_crds::BamRunStatus;
 use bam_crds::experiment::{RunSummary, ScoreSummary};
 use bam_crds::report::Stage;
 use bam_crds::run::{Role, RunPhase};
+use bam_crds::{BamRunStatus, Statistics};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
@@ -145,21 +145,10 @@ pub fn scores(runs: &[RunSummary]) -> BTreeMap<String, ScoreSummary> {
             by_task.entry(&result.task).or_insert((&result.main_metric, Vec::new())).1.push(*score);
         }
     }
-    by_task.into_iter().map(|(task, (metric, scores))| (task.to_owned(), over_trials(metric, scores))).collect()
-}
-
-fn over_trials(metric: &str, mut scores: Vec<f64>) -> ScoreSummary {
-    scores.sort_by(f64::total_cmp);
-    let count = scores.len() as f64;
-    let mean = scores.iter().sum::<f64>() / count;
-    let squares: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
-    let middle = scores.len() / 2;
-    let median = if scores.len() % 2 == 1 { scores[middle] } else { (scores[middle - 1] + scores[middle]) / 2.0 };
-    ScoreSummary {
-        metric: metric.to_owned(),
-        trials: scores.len() as u32,
-        median,
-        mean,
-        standard_deviation: (scores.len() > 1).then(|| (squares / (count - 1.0)).sqrt()),
-    }
+    let summary = |(task, (metric, scores)): (&str, (&str, Vec<f64>))| {
+        let Statistics { trials, median, mean, standard_deviation } = Statistics::of(&scores)?;
+        let metric = metric.to_owned();
+        Some((task.to_owned(), ScoreSummary { metric, trials, median, mean, standard_deviation }))
+    };
+    by_task.into_iter().filter_map(summary).collect()
 }

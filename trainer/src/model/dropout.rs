@@ -69,6 +69,14 @@ impl Dropout {
         Self(Source::Device)
     }
 
+    /// What all decisions follow from, where they are keyed: on a CPU.
+    pub fn key(&self) -> Option<u64> {
+        match self.0 {
+            Source::Keyed(seed) => Some(seed),
+            Source::Off | Source::Device => None,
+        }
+    }
+
     /// Drops each element of `values` with probability `rate` and scales the others by
     /// 1 / (1 - rate).
     ///

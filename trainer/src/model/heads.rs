@@ -5,7 +5,7 @@ use super::parameter::Parameter;
 use tch::{Device, Tensor};
 
 /// Dropout before a head: fixed in the reference, not taken from the encoder's configuration.
-const RATE: f64 = 0.1;
+pub const HEAD_DROPOUT: f64 = 0.1;
 
 /// Parameters of one head: weight [outputs, hidden] and bias [outputs].
 const PARAMETERS_OF_HEAD: usize = 2;
@@ -51,7 +51,7 @@ pub(super) fn logits(
     dropout: &Dropout,
 ) -> Tensor {
     let first = parameters.len() - PARAMETERS_OF_HEAD * (heads - head);
-    let kept = dropout.apply(pooled.shallow_clone(), RATE, rows, Place::Head(head));
+    let kept = dropout.apply(pooled.shallow_clone(), HEAD_DROPOUT, rows, Place::Head(head));
     kept.linear(&parameters[first].value, Some(&parameters[first + 1].value))
 }
 

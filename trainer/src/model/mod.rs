@@ -16,7 +16,7 @@ mod weights;
 pub use batch::{MicroBatch, Row};
 pub use config::{Activation, BertConfig, ConfigError};
 pub use dropout::Dropout;
-pub use heads::{Head, HeadOutput};
+pub use heads::{HEAD_DROPOUT, Head, HeadOutput};
 pub use parameter::Parameter;
 pub use tensor_file::{TensorFile, TensorFileError, write_tensors};
 pub use weights::{LoadReport, Pretrained, WeightsError};

@@ -3,6 +3,7 @@
 
 mod options;
 mod outputs;
+mod results;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,6 +16,7 @@ use bam_crds::{Digest, Execution, ExitReason, InputsConfig, RunConfig, RunReport
 
 pub use options::Options;
 use outputs::ModelFolder;
+pub(crate) use outputs::first_run_at;
 
 use crate::failure::{Failure, Problems};
 use crate::inputs;
@@ -53,7 +55,7 @@ pub fn run(
     for trial in 1..=options.num_trials {
         machinery.reporter.note(&heading(model_name, trial, options.num_trials));
         let config = RunConfig::new(science(&options, &found, &teachers, trial), execution.clone());
-        let report = run_one(&config, &attempt(), &machinery)?;
+        let report = run_one(&config, &attempt(), &machinery, &folder.journals(&options, trial))?;
         machinery.reporter.finish();
         reports.push((config, report));
         folder.write(&store, &options, &reports)?;

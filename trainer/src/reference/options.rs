@@ -40,6 +40,8 @@ const OTHERS: &[&str] = &[
     "n_writes_distill",
     "save_checkpoints_steps",
     "seed",
+    "write_trace",
+    "write_tensorboard",
 ];
 
 /// Trials of one command.
@@ -70,6 +72,10 @@ pub struct Options {
     pub save_checkpoints_steps: u32,
     /// Seed of the first trial (this program's own option).
     pub seed: u32,
+    /// Trace every trial (this program's own option).
+    pub write_trace: bool,
+    /// Write TensorBoard's events of every trial (this program's own option).
+    pub write_tensorboard: bool,
     /// The options of the training.
     pub hyperparameters: HyperparameterOverrides,
     /// One sentence for each option that was given and means nothing.
@@ -156,6 +162,8 @@ impl Reader<'_> {
             distill_outputs: write(self.take("write_distill_outputs", true), self.take("n_writes_distill", 1)),
             save_checkpoints_steps: self.between("save_checkpoints_steps", 1..=u32::MAX, 2000),
             seed: self.between("seed", 0..=LARGEST_SEED, 1),
+            write_trace: self.take("write_trace", false),
+            write_tensorboard: self.take("write_tensorboard", false),
             hyperparameters,
             warnings,
         }
@@ -338,7 +346,7 @@ mod tests {
         for option in table.split_whitespace() {
             assert!(names().contains(&option), "{option}");
         }
-        assert_eq!(names().len(), table.split_whitespace().count() + 1, "and seed");
+        assert_eq!(names().len(), table.split_whitespace().count() + 3, "and seed, write_trace, write_tensorboard");
     }
 
     #[test]

@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bam_crds::report::TaskResult;
 use bam_crds::store as layout;
 use bam_crds::{Digest, ExitReason, RunConfig, RunReport};
 use serde::{Deserialize, Serialize};
 
+use super::results::Results;
 use super::{Options, warn};
 use crate::data::targets::Targets;
 use crate::failure::Failure;
+use crate::journal::Journals;
 use crate::pickle::{self, TrialScores};
 use crate::store::{RunFolder, Store, replace, write_json};
 use crate::task::{self, Metric, Split, Task};
@@ -30,18 +32,29 @@ pub(super) type Trials = [(RunConfig, RunReport)];
 /// The run behind the first trial of a model, for use as the teacher of `task`.
 pub(super) fn first_run(store: &Store, model: &str, task: &str) -> Result<Digest, Failure> {
     let path = store.path(&format!("models/{model}/run.json"));
-    let bad = |reason, problem: String| Failure::new(reason, format!("teachers: {}: {problem}", path.display()));
-    let bytes = fs::read(&path).map_err(|error| match error.kind() {
+    first_run_at(&path).map_err(|failure| {
+        let problem = match failure.reason {
+            ExitReason::MissingInput => {
+                let command = format!("bam-trainer {model} BAM_DIR '{{\"task_names\": [\"{task}\"]}}'");
+                format!("{}: the teacher of {task} is not trained yet; run `{command}` first", path.display())
+            }
+            _ => failure.message,
+        };
+        Failure::new(failure.reason, format!("teachers: {problem}"))
+    })
+}
+
+/// The run behind the first trial of a model, by its `run.json`.
+pub(crate) fn first_run_at(path: &Path) -> Result<Digest, Failure> {
+    let bad = |problem: String| Failure::new(ExitReason::BadData, format!("{}: {problem}", path.display()));
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            let command = format!("bam-trainer {model} BAM_DIR '{{\"task_names\": [\"{task}\"]}}'");
-            bad(ExitReason::MissingInput, format!("the teacher of {task} is not trained yet; run `{command}` first"))
+            Failure::new(ExitReason::MissingInput, format!("{}: this model is not trained yet", path.display()))
         }
-        _ => Failure::store("read", &path, &error),
+        _ => Failure::store("read", path, &error),
     })?;
-    let pointer: Pointer =
-        serde_json::from_slice(&bytes).map_err(|error| bad(ExitReason::BadData, error.to_string()))?;
-    let first = pointer.trials.into_iter().next();
-    first.ok_or_else(|| bad(ExitReason::BadData, "it names no run; train the teacher again".to_owned()))
+    let pointer: Pointer = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+    pointer.trials.into_iter().next().ok_or_else(|| bad("it names no run; train the model again".to_owned()))
 }
 
 /// A model's folder.
@@ -59,12 +72,19 @@ impl ModelFolder {
         Ok(Self { path })
     }
 
+    /// Where a trial is written down, as far as the options want it.
+    pub(super) fn journals(&self, options: &Options, trial: u32) -> Journals {
+        Journals {
+            trace: options.write_trace.then(|| self.path.join(format!("outputs/trace_{trial}.jsonl"))),
+            tensorboard: options.write_tensorboard.then(|| self.path.join(format!("tensorboard/trial_{trial}"))),
+        }
+    }
+
     /// Writes the results of all finished trials, and the pickles of the last one.
     pub(super) fn write(&self, store: &Store, options: &Options, trials: &Trials) -> Result<(), Failure> {
         let pointer = Pointer { trials: trials.iter().map(|(config, _)| config.science_hash.clone()).collect() };
-        let results: Vec<&Vec<TaskResult>> = trials.iter().map(|(_, report)| &report.results).collect();
         write_json(&self.path.join("run.json"), &pointer)?;
-        write_json(&self.path.join("results.json"), &results)?;
+        write_json(&self.path.join("results.json"), &Results::of(trials))?;
         replace(&self.path.join("results.txt"), results_text(trials).as_bytes())?;
         replace(&self.path.join("results.pkl"), &pickle::results(&scores(trials)))?;
         let trial = trials.len() as u32;

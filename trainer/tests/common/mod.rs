@@ -78,9 +78,7 @@ impl Fixture {
 
     /// The trainer, alone on one thread.
     pub fn trainer(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bam-trainer"));
-        command.env("BAM_DEVICE", "cpu").env("OMP_NUM_THREADS", "1");
-        command
+        trainer()
     }
 
     pub fn execution(&self) -> Execution {
@@ -163,6 +161,13 @@ impl Fixture {
         let names = manifest.files.keys().filter(|name| *name != "report.json");
         names.map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect()
     }
+}
+
+/// The trainer, alone on one thread.
+pub fn trainer() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bam-trainer"));
+    command.env("BAM_DEVICE", "cpu").env("OMP_NUM_THREADS", "1");
+    command
 }
 
 /// Runs a command to its end, and returns its report.
