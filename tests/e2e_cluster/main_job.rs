@@ -11,7 +11,7 @@ use bam_crds::run::{Role, RunPhase};
 
 use crate::cluster::Cluster;
 use crate::diary::Kind;
-use crate::experiment::debug;
+use crate::experiment::{debug, with};
 use crate::namespace::Namespace;
 use crate::store::{Store, assert_same};
 
@@ -192,6 +192,19 @@ fn the_example_trains_on_the_real_data() {
     let teacher = namespace.run_of(NAME, Role::Teacher, "mrpc");
     assert!(teacher.results[0].rows == 408, "not the real MRPC: {teacher:?}");
     assert!(status.scores["mrpc"].median > 68.4, "{:?}", status.scores);
+}
+
+#[test]
+fn an_experiment_that_is_to_be_forgotten_goes_with_its_runs_and_its_models_stay() {
+    let Some(namespace) = Namespace::new("forgotten") else { return };
+    namespace.apply(&with(debug("brief", &["rte"]), "ttlSecondsAfterFinished", 3));
+    namespace.complete("brief");
+    namespace.within(60, "nothing is left", |seen| {
+        let left = [Kind::Experiment, Kind::Run, Kind::Job, Kind::Pod].map(|kind| seen.all(kind).len());
+        (left == [0; 4]).then_some(())
+    });
+    let models = namespace.store.artifacts().into_keys().filter(|name| name.ends_with("model/model.safetensors"));
+    assert_eq!(models.count(), 2, "a teacher and a student");
 }
 
 #[test]
