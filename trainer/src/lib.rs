@@ -18,6 +18,7 @@ pub mod inputs;
 pub mod interrupt;
 pub mod metrics;
 pub mod model;
+pub mod model_files;
 pub mod optim;
 mod parallel;
 pub mod pickle;
