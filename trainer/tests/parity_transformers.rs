@@ -10,7 +10,7 @@ use std::process::Command;
 use bam_crds::{ExitReason, store};
 use common::{Fixture, text};
 
-const OPTIONS: &str = r#"{"maxSeqLength": 16, "trainBatchSize": 8, "numTrainEpochs": "3", "learningRate": "1e-3"}"#;
+const OPTIONS: &str = r#"{"maxSeqLength": 16, "trainBatchSize": 8, "numTrainEpochs": "12", "learningRate": "5e-3"}"#;
 
 /// Sentences and how alike they are, in STS-B's columns.
 fn write_scores(fixture: &Fixture) {

