@@ -26,7 +26,7 @@ CONFIG = {
     "hidden_size": 8,
     "initializer_range": 0.02,
     "intermediate_size": 12,
-    "max_position_embeddings": 16,
+    "max_position_embeddings": 32,
     "num_attention_heads": 2,
     "num_hidden_layers": 2,
     "type_vocab_size": 2,

@@ -63,9 +63,10 @@ impl Base {
         let results = [
             same(&self.pretrained.configuration, Some(&expected.config)),
             same(&self.pretrained.vocabulary, Some(&expected.vocabulary)),
-            self.pretrained.weights.as_ref().map_or(Ok(()), |weights| {
-                unchanged(&weights.path(), weights.digest(), expected.weights.as_ref())
-            }),
+            self.pretrained
+                .weights
+                .as_ref()
+                .map_or(Ok(()), |weights| unchanged(&weights.path(), weights.digest(), expected.weights.as_ref())),
         ];
         let results = results.map(|result| problems.take(result).is_some());
         !results.contains(&false)

@@ -2,7 +2,9 @@
 //! peers made; `tests/parity/README.md` says which and how.
 
 use bam_trainer::distill::{self, Teacher};
-use bam_trainer::model::{BertConfig, Dropout, Head, MicroBatch, Model, Parameter, Pretrained, TensorBundle, TensorFile};
+use bam_trainer::model::{
+    BertConfig, Dropout, Head, MicroBatch, Model, Parameter, Pretrained, TensorBundle, TensorFile,
+};
 use bam_trainer::optim::{AdamWeightDecay, CLIP_NORM, Depth, Gradients, LearningRates, Outcome, Settings};
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -37,11 +37,7 @@ mod tests {
             ("bert/embeddings/word_embeddings", "embeddings.word_embeddings.weight", false),
             ("bert/embeddings/token_type_embeddings", "embeddings.token_type_embeddings.weight", false),
             ("bert/embeddings/LayerNorm/gamma", "embeddings.LayerNorm.weight", false),
-            (
-                "bert/encoder/layer_11/attention/self/query/kernel",
-                "encoder.layer.11.attention.self.query.weight",
-                true,
-            ),
+            ("bert/encoder/layer_11/attention/self/query/kernel", "encoder.layer.11.attention.self.query.weight", true),
             ("bert/encoder/layer_0/output/LayerNorm/beta", "encoder.layer.0.output.LayerNorm.bias", false),
             ("bert/pooler/dense/bias", "pooler.dense.bias", false),
             ("pooler/dense/kernel", "pooler.dense.weight", true),

@@ -3,7 +3,7 @@ use crate::model::{Dropout, MicroBatch, Row};
 use std::fs;
 
 const CONFIG: &str = r#"{"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 12, "max_position_embeddings": 16}"#;
+    "intermediate_size": 12, "max_position_embeddings": 32}"#;
 
 fn model(seed: u64) -> Model {
     let heads = vec![Head { task: "rte".into(), outputs: 2 }, Head { task: "sts".into(), outputs: 1 }];
@@ -218,7 +218,8 @@ fn a_checkpoint_is_known_by_both_its_files() {
     googles(folder.path());
     let weights = Pretrained::find(folder.path(), true).unwrap().weights.unwrap();
     let before = weights.digest().unwrap();
-    let (index, data) = (folder.path().join("bert_model.ckpt.index"), folder.path().join("bert_model.ckpt.data-00000-of-00001"));
+    let (index, data) =
+        (folder.path().join("bert_model.ckpt.index"), folder.path().join("bert_model.ckpt.data-00000-of-00001"));
     let concatenated = folder.path().join("both");
     fs::write(&concatenated, [fs::read(&index).unwrap(), fs::read(&data).unwrap()].concat()).unwrap();
     assert_eq!(before, WeightsFiles::Safetensors(concatenated).digest().unwrap());

@@ -133,21 +133,15 @@ mod tests {
     #[test]
     fn an_entry_is_read_field_by_field_and_unknown_fields_are_passed_over() {
         let message = [
-            &[0x08, 1][..],                                             // float
-            &[0x12, 8, 0x12, 2, 0x08, 3, 0x12, 2, 0x08, 4],             // [3, 4]
-            &[0x20, 0x80, 0x01, 0x28, 48],                              // at 128, 48 bytes
-            &[0x35, 1, 2, 3, 4],                                        // checksum
-            &[0x40, 9, 0x49, 0, 0, 0, 0, 0, 0, 0, 0, 0x52, 1, b'x'],    // fields 8, 9, 10
+            &[0x08, 1][..],                                          // float
+            &[0x12, 8, 0x12, 2, 0x08, 3, 0x12, 2, 0x08, 4],          // [3, 4]
+            &[0x20, 0x80, 0x01, 0x28, 48],                           // at 128, 48 bytes
+            &[0x35, 1, 2, 3, 4],                                     // checksum
+            &[0x40, 9, 0x49, 0, 0, 0, 0, 0, 0, 0, 0, 0x52, 1, b'x'], // fields 8, 9, 10
         ]
         .concat();
-        let expected = Entry {
-            data_type: 1,
-            shape: vec![3, 4],
-            offset: 128,
-            size: 48,
-            crc: 0x0403_0201,
-            ..Entry::default()
-        };
+        let expected =
+            Entry { data_type: 1, shape: vec![3, 4], offset: 128, size: 48, crc: 0x0403_0201, ..Entry::default() };
         assert_eq!(Entry::parse(&message), Some(expected.clone()));
         assert_eq!(expected.values(), Some(12));
         assert_eq!(Entry::parse(&message[..message.len() - 1]), None);
