@@ -148,6 +148,26 @@ fn an_index_that_was_packed_with_snappy_is_read_alike() {
     assert_eq!(entries(&packed), entries(&index));
 }
 
+#[test]
+fn a_small_file_cannot_ask_for_much_memory() {
+    let snappy_of_4_gb = [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0; 16]].concat();
+    // Each entry has an empty key and an empty value.
+    let of_entries = snap::raw::Encoder::new().compress_vec(&[0; 3 * 3_000_000]).unwrap();
+    for mut index in [snappy_of_4_gb, of_entries] {
+        let size = index.len();
+        index.push(1);
+        index.extend(masked_crc(&index).to_le_bytes());
+        let mut footer = Vec::new();
+        for number in [0, 0, 0, size] {
+            varint(&mut footer, number);
+        }
+        footer.resize(40, 0);
+        index.extend(footer);
+        index.extend(0xdb47_7524_8b80_fb57_u64.to_le_bytes());
+        assert_eq!(entries(&index), Err("it unpacks to more than 64 MB".to_owned()));
+    }
+}
+
 /// A block that lists the data blocks, all but the last of `handles`, which is the one of further information.
 fn list(handles: &[(usize, usize)]) -> Vec<u8> {
     let mut block = Vec::new();

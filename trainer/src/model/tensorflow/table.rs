@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         let mut entries = Vec::new();
         while !pairs.rest.is_empty() {
             let (key, value) = pairs.next().ok_or_else(|| format!("its block at byte {at} cannot be read"))?;
-            self.spend(key.len() + value.len())?;
+            self.spend(size_of::<Entry>() + key.len() + value.len())?;
             entries.push((key.to_vec(), value.to_vec()));
         }
         Ok(entries)
