@@ -87,9 +87,9 @@ fn a_file_that_ends_too_early_is_noticed_when_it_is_opened() {
     let promised = format!("promises {} bytes, it has {}", data.len(), data.len() - 1);
     assert!(error.contains(&promised) && error.contains(DATA), "{error}");
     for length in 0..index.len() {
-        let error = Files::new(&index[..length], &data).open().unwrap_err().to_string();
-        assert!(error.contains(INDEX), "{length}: {error}");
+        assert!(entries(&index[..length]).is_err(), "{length}");
     }
+    Files::new(&index[..index.len() / 2], &data).refused(&[INDEX]);
 }
 
 #[test]
@@ -164,7 +164,8 @@ fn a_small_file_cannot_ask_for_much_memory() {
         footer.resize(40, 0);
         index.extend(footer);
         index.extend(0xdb47_7524_8b80_fb57_u64.to_le_bytes());
-        assert_eq!(entries(&index), Err("it unpacks to more than 64 MB".to_owned()));
+        let error = entries(&index).unwrap_err();
+        assert!(error.ends_with("it unpacks to more than 64 MB"), "{error}");
     }
 }
 
@@ -191,7 +192,7 @@ fn varint(to: &mut Vec<u8>, mut value: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn an_index_of_any_content_under_right_checksums_is_read_or_refused(
