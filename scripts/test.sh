@@ -7,6 +7,8 @@
 #   BAM_GLUE_DIR      a BAM_DIR with the real glue_data, for the tests that want it. When unset,
 #                     a `bam_dir` in a folder beside the checkout is taken. Without one
 #                     these tests say `SKIPPED: why` on a line of their own.
+#   BAM_PARITY_PYTHON a Python with transformers, for the test that wants one. When unset, the one of `make parity` is
+#                     taken, if that was run before. Without one this test says `SKIPPED: why`.
 #   KUBECONFIG        a cluster of your own, with this operator installed (`make cluster`), to run the cluster's
 #                     tests against; they fill a folder of its node, $BAM_TEST_VOLUME_DIR. When unset, a cluster
 #                     is started on this machine (as root), and ended again if it did not run before.
@@ -120,6 +122,10 @@ prepare_data() {
   else
     unset BAM_GLUE_DIR
     say "real GLUE data: none (set BAM_GLUE_DIR to a folder that holds glue_data)"
+  fi
+  # The copy of the requirements is what `make parity` writes last.
+  if [[ -z ${BAM_PARITY_PYTHON:-} && -e $CACHE_DIR/parity-venv/requirements.txt ]]; then
+    export BAM_PARITY_PYTHON=$CACHE_DIR/parity-venv/bin/python
   fi
 }
 

@@ -125,7 +125,8 @@ pub struct ModelIdentity {
     pub config: Digest,
     /// Digest of `vocab.txt`.
     pub vocabulary: Digest,
-    /// Digest of the weights; absent: random ones (`debug`).
+    /// Digest of the weights: of `model.safetensors`, or of a checkpoint's index file with its data file after it; absent:
+    /// random ones (`debug`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Digest>,
 }

@@ -174,7 +174,7 @@ fn yes() -> bool {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ModelSpec {
     /// Folder below `pretrained_models/` in the store: `config.json` or `bert_config.json`, `vocab.txt`,
-    /// `model.safetensors`.
+    /// `model.safetensors` or `bert_model.ckpt.*`.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub pretrained: String,
 }

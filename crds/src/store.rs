@@ -4,7 +4,8 @@
 //! runs/<science hash>/manifest.json          written last: a whole manifest IS the run
 //!                     targets/<task>.safetensors
 //!                     predictions/<task>_<split>.safetensors
-//!                     model/                  weights, configuration, vocabulary, heads (labels by name)
+//!                     model/                  the encoder: weights, configuration, vocabulary; heads (labels by name)
+//!                           <task>/           its head, for Hugging Face's transformers
 //!                     checkpoints/<attempt>/
 //!                     report.json results.json
 //! models/<name>/                              the reference's layout, for its command line

@@ -276,7 +276,11 @@ def main():
     for line in trace.steps:
         for name, found in zip(largest, replay.step(line)):
             largest[name] = max(largest[name], difference(found, line[name]))
-    trained = load_file(options.bam_dir / "runs" / trace.header["scienceHash"] / "model" / "model.safetensors")
+    model = options.bam_dir / "runs" / trace.header["scienceHash"] / "model"
+    trained = load_file(model / "model.safetensors")
+    for task in (task["name"] for task in trace.header["tasks"]):
+        head = load_file(model / task / "head.safetensors")
+        trained |= {name.replace("classifier", f"heads.{task}"): value for name, value in head.items()}
     weights = replay.weights()
     assert trained.keys() == weights.keys()
     scale = max(np.abs(value).max() for value in weights.values())

@@ -9,7 +9,7 @@ use bam_crds::{ExitReason, Hyperparameters};
 use crate::data::tokenize::{Tokenizer, VocabError};
 use crate::failure::{Failure, Problems};
 use crate::model::{Pretrained, WeightsError};
-use crate::prepare::same;
+use crate::prepare::{same, unchanged};
 
 /// A pretrained model whose parts fit each other.
 #[derive(Debug)]
@@ -60,13 +60,16 @@ impl Base {
 
     /// Are the files still those that the check of the inputs saw?
     pub fn is_still(&self, expected: &ModelIdentity, problems: &mut Problems) -> bool {
-        let unchanged = [
+        let results = [
             same(&self.pretrained.configuration, Some(&expected.config)),
             same(&self.pretrained.vocabulary, Some(&expected.vocabulary)),
-            self.pretrained.weights.as_ref().map_or(Ok(()), |weights| same(weights, expected.weights.as_ref())),
+            self.pretrained
+                .weights
+                .as_ref()
+                .map_or(Ok(()), |weights| unchanged(&weights.path(), weights.digest(), expected.weights.as_ref())),
         ];
-        let unchanged = unchanged.map(|result| problems.take(result).is_some());
-        !unchanged.contains(&false)
+        let results = results.map(|result| problems.take(result).is_some());
+        !results.contains(&false)
     }
 }
 

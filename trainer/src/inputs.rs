@@ -1,10 +1,12 @@
 //! The check of an experiment's inputs: every row of every file, vocabulary, weights; and their digests.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
 use bam_crds::config::{InputsReport, ModelIdentity, TaskInputs};
 use bam_crds::report::Stage;
-use bam_crds::store as layout;
+use bam_crds::store::{self as layout, Artifact};
 use bam_crds::{Digest, ExitReason, Hyperparameters, InputsConfig};
 
 use crate::base::Base;
@@ -49,19 +51,22 @@ fn model(
 ) -> Option<ModelIdentity> {
     let folder = store.path(&layout::pretrained(&config.execution.pretrained));
     let Base { pretrained, .. } = Base::open(&folder, options, problems)?;
-    let mut digest = |path| problems.take(content(path));
     Some(ModelIdentity {
-        config: digest(&pretrained.configuration)?,
-        vocabulary: digest(&pretrained.vocabulary)?,
+        config: problems.take(content(&pretrained.configuration))?,
+        vocabulary: problems.take(content(&pretrained.vocabulary))?,
         weights: match &pretrained.weights {
-            Some(weights) => Some(digest(weights)?),
+            Some(weights) => Some(problems.take(known(&weights.path(), weights.digest()))?),
             None => None,
         },
     })
 }
 
-fn content(path: &std::path::Path) -> Result<Digest, Failure> {
-    digest::of_file(path).map(|file| file.sha256).map_err(|error| Failure::store("read", path, &error))
+fn content(path: &Path) -> Result<Digest, Failure> {
+    known(path, digest::of_file(path))
+}
+
+fn known(path: &Path, content: io::Result<Artifact>) -> Result<Digest, Failure> {
+    content.map(|content| content.sha256).map_err(|error| Failure::store("read", path, &error))
 }
 
 struct TaskCheck<'a> {

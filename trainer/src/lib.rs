@@ -20,6 +20,7 @@ pub mod journal;
 mod losses;
 pub mod metrics;
 pub mod model;
+pub mod model_files;
 pub mod optim;
 mod parallel;
 pub mod pickle;

@@ -2,10 +2,12 @@
 //! weights that do not fit, teachers that lack a row. All problems come back at once.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bam_crds::config::TaskIdentity;
 use bam_crds::shares::shares;
+use bam_crds::store::Artifact;
 use bam_crds::{Digest, ExitReason, Hyperparameters, RunConfig, nearest, store as layout};
 
 use crate::base::Base;
@@ -124,7 +126,12 @@ fn schedule(tasks: &mut [PreparedTask], options: &Hyperparameters, seed: u32) ->
 
 /// Is the file still what the inputs' check saw?
 pub(crate) fn same(path: &Path, expected: Option<&Digest>) -> Result<(), Failure> {
-    let found = digest::of_file(path).map_err(|error| missing_or_store(path, &error))?.sha256;
+    unchanged(path, digest::of_file(path), expected)
+}
+
+/// Is what was found at `path` still what the inputs' check saw?
+pub(crate) fn unchanged(path: &Path, found: io::Result<Artifact>, expected: Option<&Digest>) -> Result<(), Failure> {
+    let found = found.map_err(|error| missing_or_store(path, &error))?.sha256;
     match expected {
         Some(expected) if found == *expected => Ok(()),
         _ => Err(Failure::new(
@@ -139,9 +146,9 @@ pub(crate) fn same(path: &Path, expected: Option<&Digest>) -> Result<(), Failure
     }
 }
 
-fn missing_or_store(path: &Path, error: &std::io::Error) -> Failure {
+fn missing_or_store(path: &Path, error: &io::Error) -> Failure {
     match error.kind() {
-        std::io::ErrorKind::NotFound => {
+        io::ErrorKind::NotFound => {
             Failure::new(ExitReason::MissingInput, format!("{}: the file is missing; put it there", path.display()))
         }
         _ => Failure::store("read", path, error),
@@ -239,7 +246,7 @@ fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<(Diges
         Ok(_) => {
             return Err(changed(format!("{}: not what the teacher's manifest says; train it again", path.display())));
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(missing(format!("{}: the teacher's targets are gone; train it again", path.display())));
         }
         Err(error) => return Err(Failure::store("read the targets", &path, &error)),

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use bam_crds::config::MICRO_BATCH_TOKENS;
 use bam_crds::report::{Stage, TaskResult};
-use bam_crds::store::{self as layout, CHECKPOINTS, MODEL, Machine, REPORT, RESULTS};
+use bam_crds::store::{self as layout, CHECKPOINTS, Machine, REPORT, RESULTS};
 use bam_crds::{ExitReason, Manifest, RunConfig, RunReport};
-use serde_json::json;
 use tch::Device;
 
 use crate::checkpoint;
@@ -20,10 +19,11 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::journal::Journals;
 use crate::model::Model;
+use crate::model_files::ModelFiles;
 use crate::prepare::{Encoded, Prepared, prepare};
 use crate::report::Reporter;
 use crate::store::{Files, RunFolder, Store, pretty};
-use crate::task::{Kind, Task};
+use crate::task::Task;
 use crate::train::{Trained, Trainer};
 
 /// Padded word pieces of a micro-batch on a GPU: a whole batch of 256 rows of 128. Not tuned: none was at hand.
@@ -226,29 +226,18 @@ impl Work<'_> {
         }
     }
 
-    /// Model, vocabulary, labels and results.
+    /// Model and results.
     fn save(&self, model: &Model, results: &[TaskResult]) -> Result<Files, Failure> {
         self.machinery.reporter.stage(Stage::Saving, 0, 0);
-        let mut files = Files::new();
-        let weights = format!("{MODEL}/model.safetensors");
-        let config = format!("{MODEL}/config.json");
-        let vocabulary = format!("{MODEL}/vocab.txt");
-        files.insert(weights.clone(), self.folder.place_with(&weights, |file| model.write_weights(file))?);
-        files.insert(config.clone(), self.folder.place(&config, model.config_text().as_bytes())?);
-        files.insert(vocabulary.clone(), self.folder.place(&vocabulary, &self.prepared.base.word_pieces)?);
-        let heads = format!("{MODEL}/heads.json");
-        files.insert(heads.clone(), self.folder.place(&heads, &pretty(&self.heads()))?);
+        let model = ModelFiles {
+            model,
+            tasks: self.prepared.tasks.iter().map(|prepared| prepared.task).collect(),
+            vocabulary: &self.prepared.base.word_pieces,
+            options: &self.config.science.hyperparameters,
+        };
+        let mut files = model.place(self.folder)?;
         files.insert(RESULTS.to_owned(), self.folder.place(RESULTS, &pretty(&results))?);
         Ok(files)
-    }
-
-    /// What each head's outputs mean: labels by name, in order.
-    fn heads(&self) -> serde_json::Value {
-        let head = |task: &Task| match &task.kind {
-            Kind::Classification { labels } => json!({ "task": task.name, "labels": labels }),
-            Kind::Regression { min, max } => json!({ "task": task.name, "min": min, "max": max }),
-        };
-        self.prepared.tasks.iter().map(|prepared| head(prepared.task)).collect()
     }
 
     fn manifest(&self, files: Files) -> Manifest {

@@ -69,7 +69,7 @@ impl Trace {
     /// # Errors
     /// If a file cannot be written.
     pub fn begin(path: &Path, subject: Subject<'_>) -> Result<Self, Failure> {
-        durable::write(&weights_of(path), |file| subject.model.write_weights(file))?;
+        durable::write(&weights_of(path), |file| subject.model.write_parameters(file))?;
         let file = File::create(path).map_err(|error| Failure::store("write the trace", path, &error))?;
         let mut trace = Self::at(path, file, subject.prepared);
         let header = header(path, subject);

@@ -2,9 +2,12 @@
 //! peers made; `tests/parity/README.md` says which and how.
 
 use bam_trainer::distill::{self, Teacher};
-use bam_trainer::model::{BertConfig, Dropout, Head, MicroBatch, Model, Parameter, TensorFile};
+use bam_trainer::model::{
+    BertConfig, Dropout, Head, MicroBatch, Model, Parameter, Pretrained, TensorBundle, TensorFile,
+};
 use bam_trainer::optim::{AdamWeightDecay, CLIP_NORM, Depth, Gradients, LearningRates, Outcome, Settings};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
@@ -383,6 +386,65 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
         assert_eq!(parameters[0].value.detach(), value);
         assert_eq!(optimizer.moments().0[0], value.zeros_like());
     }
+}
+
+// ----- checkpoints
+
+/// The values of a checkpoint as TensorFlow reads them.
+fn values() -> TensorFile {
+    TensorFile::open(&golden("checkpoint/values.safetensors")).unwrap()
+}
+
+#[test]
+fn every_variable_of_a_checkpoint_is_what_tensorflow_reads() {
+    let file = |name: &str| golden(&format!("checkpoint/bert_model.ckpt.{name}"));
+    let mut bundle = TensorBundle::open(&file("index"), &file("data-00000-of-00001")).unwrap();
+    let (names, mut values) = (bundle.names(), values());
+    assert_eq!(names, values.names().into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+    let mut kinds = BTreeSet::new();
+    for name in names {
+        let (got, expected) = (bundle.read(&name).unwrap(), values.read(&name).unwrap());
+        assert_eq!(bundle.shape(&name), Some(expected.size()), "{name}");
+        assert_eq!(got.to_kind(Kind::Double), expected.to_kind(Kind::Double), "{name}");
+        kinds.insert(format!("{:?}", got.kind()));
+    }
+    let all = ["BFloat16", "Double", "Float", "Half", "Int", "Int64"].map(str::to_owned);
+    assert_eq!(kinds, all.into());
+}
+
+/// What Google's archives call an encoder's parameter, and whether its axes are the other way round there.
+fn googles_name(name: &str) -> (String, bool) {
+    let path = format!("bert/{}", name.replace("layer.", "layer_").replace('.', "/"));
+    let (place, kind) = path.rsplit_once('/').unwrap();
+    match (place, kind) {
+        _ if place.ends_with("_embeddings") => (place.to_owned(), false),
+        (_, "weight") if place.ends_with("LayerNorm") => (format!("{place}/gamma"), false),
+        (_, "bias") if place.ends_with("LayerNorm") => (format!("{place}/beta"), false),
+        (_, "weight") => (format!("{place}/kernel"), true),
+        _ => (path.clone(), false),
+    }
+}
+
+#[test]
+fn a_folder_of_googles_becomes_an_encoder_with_every_value_in_its_place() {
+    let found = Pretrained::find(&golden("checkpoint"), true).unwrap();
+    found.check_weights().unwrap();
+    let (model, report) = Model::pretrained(&found, heads(), (1, 20), Device::Cpu).unwrap();
+    assert_eq!((&report.missing, &report.warnings), (&vec![], &vec![]));
+    for passed_over in ["bert/pooler/dense/kernel/adam_m", "cls/predictions/output_bias", "global_step"] {
+        assert!(report.ignored.iter().any(|name| name == passed_over), "{passed_over}: {:?}", report.ignored);
+    }
+    let encoder = model.parameters().iter().filter(|parameter| !parameter.name.starts_with("heads."));
+    let mut values = values();
+    let mut compared = 0;
+    for parameter in encoder {
+        let (name, transposed) = googles_name(&parameter.name);
+        let expected = values.read(&name).unwrap().to_kind(Kind::Float);
+        let expected = if transposed { expected.tr() } else { expected };
+        assert_eq!(parameter.value.detach(), expected, "{name}");
+        compared += 1;
+    }
+    assert_eq!(compared, 5 + 2 * 16 + 2);
 }
 
 // ----- distillation

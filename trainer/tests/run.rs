@@ -28,6 +28,16 @@ fn a_finished_run_has_a_manifest_that_names_every_artifact() {
         "model/config.json",
         "model/heads.json",
         "model/model.safetensors",
+        "model/mrpc/config.json",
+        "model/mrpc/head.safetensors",
+        "model/mrpc/model.safetensors.index.json",
+        "model/mrpc/tokenizer_config.json",
+        "model/mrpc/vocab.txt",
+        "model/rte/config.json",
+        "model/rte/head.safetensors",
+        "model/rte/model.safetensors.index.json",
+        "model/rte/tokenizer_config.json",
+        "model/rte/vocab.txt",
         "model/vocab.txt",
         "results.json",
         "targets/mrpc.safetensors",
@@ -311,6 +321,36 @@ fn data_that_changed_after_the_check_are_refused() {
     let report = fixture.train(&config, "first");
     assert_eq!(report.reason, ExitReason::BadData);
     assert!(report.message.contains("dev.tsv: the file changed since the inputs were checked"), "{}", report.message);
+}
+
+#[test]
+fn a_run_starts_from_a_checkpoint_of_tensorflows_and_knows_when_that_was_changed() {
+    let fixture = Fixture::new();
+    let folder = fixture.path("pretrained_models/tiny");
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    for file in fs::read_dir("tests/golden/checkpoint").unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+    let config = fixture.config(&["rte"], SHORT, &[]);
+    let report = fixture.train(&config, "first");
+    assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+    fs::remove_dir_all(fixture.run_folder(&config)).unwrap();
+
+    let data = folder.join("bert_model.ckpt.data-00000-of-00001");
+    let mut bytes = fs::read(&data).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&data, &bytes).unwrap();
+    let report = fixture.train(&config, "second");
+    assert_eq!(report.reason, ExitReason::BadData);
+    let expected = "bert_model.ckpt: the file changed since the inputs were checked";
+    assert!(report.message.contains(expected), "{}", report.message);
+    // An experiment that takes the weights as they are now learns of it from their checksums.
+    let config = fixture.config(&["rte"], SHORT, &[]);
+    let report = fixture.train(&config, "third");
+    assert_eq!(report.reason, ExitReason::BadData);
+    assert!(report.message.contains("the checksum of bert/"), "{}", report.message);
 }
 
 #[test]

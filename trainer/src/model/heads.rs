@@ -8,7 +8,10 @@ use tch::{Device, Tensor};
 pub const HEAD_DROPOUT: f64 = 0.1;
 
 /// Parameters of one head: weight [outputs, hidden] and bias [outputs].
-const PARAMETERS_OF_HEAD: usize = 2;
+pub(super) const PARAMETERS_OF_HEAD: usize = 2;
+
+/// Name of a head's file in its task's folder.
+pub const HEAD_FILE: &str = "head.safetensors";
 
 /// A head: one per task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,11 @@ pub struct Head {
 }
 
 impl Head {
+    /// The file of a head in the folder of a trained model.
+    pub fn file(&self) -> String {
+        format!("{}/{HEAD_FILE}", self.task)
+    }
+
     /// Names and shapes of the head's parameters.
     pub(super) fn shapes(&self, hidden: i64) -> [(String, Vec<i64>); PARAMETERS_OF_HEAD] {
         let task = &self.task;

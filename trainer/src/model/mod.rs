@@ -9,17 +9,23 @@ mod config;
 mod dropout;
 mod heads;
 mod init;
+mod names;
 mod parameter;
+mod pretrained;
+mod stored;
 mod tensor_file;
+mod tensorflow;
 mod weights;
 
 pub use batch::{MicroBatch, Row};
 pub use config::{Activation, BertConfig, ConfigError};
 pub use dropout::Dropout;
-pub use heads::{HEAD_DROPOUT, Head, HeadOutput};
+pub use heads::{HEAD_DROPOUT, HEAD_FILE, Head, HeadOutput};
 pub use parameter::Parameter;
+pub use pretrained::{Pretrained, WeightsFiles};
 pub use tensor_file::{TensorFile, TensorFileError, write_tensors};
-pub use weights::{LoadReport, Pretrained, WeightsError};
+pub use tensorflow::TensorBundle;
+pub use weights::{LoadReport, WeightsError};
 
 use bert::Encoder;
 use tch::Tensor;

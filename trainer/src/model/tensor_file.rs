@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 /// The longest header that is read: what the safetensors library allows.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Why a safetensors file cannot be read.
+/// Why a file of tensors cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TensorFileError {
     /// The system refuses.
@@ -25,11 +25,13 @@ pub enum TensorFileError {
         /// What the system says.
         source: io::Error,
     },
-    /// The content is not a safetensors file, or not all of one.
-    #[error("{path} is no whole safetensors file: {problem}; download it again")]
+    /// The content is not of that format, or not whole.
+    #[error("{path} is no whole {format}: {problem}; download it again")]
     Malformed {
         /// The file.
         path: String,
+        /// What it ought to be.
+        format: &'static str,
         /// What is wrong with it.
         problem: String,
     },
@@ -161,10 +163,10 @@ fn kind(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-fn unreadable(path: &Path, source: io::Error) -> TensorFileError {
+pub(super) fn unreadable(path: &Path, source: io::Error) -> TensorFileError {
     TensorFileError::Unreadable { path: path.display().to_string(), source }
 }
 
 fn malformed(path: &Path, problem: String) -> TensorFileError {
-    TensorFileError::Malformed { path: path.display().to_string(), problem }
+    TensorFileError::Malformed { path: path.display().to_string(), format: "safetensors file", problem }
 }

@@ -1,23 +1,19 @@
-//! Pretrained weights in, trained weights out: a folder with `model.safetensors`, a configuration,
-//! and on the way in a vocabulary.
+//! Pretrained weights in, trained weights out.
 
 use super::Model;
 use super::config::{BertConfig, ConfigError};
-use super::heads::Head;
+use super::heads::{Head, PARAMETERS_OF_HEAD};
 use super::parameter::Parameter;
-use super::tensor_file::{TensorFile, TensorFileError, write_tensors};
+use super::pretrained::{CONFIG, Pretrained, WEIGHTS, WeightsFiles};
+use super::stored::Stored;
+use super::tensor_file::{TensorFileError, write_tensors};
 use crate::durable::{self, WriteError};
 use bam_crds::store::Artifact;
 use serde_json::json;
-use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use tch::{Device, Kind};
-
-const WEIGHTS: &str = "model.safetensors";
-const VOCABULARY: &str = "vocab.txt";
-const CONFIGS: [&str; 2] = ["config.json", "bert_config.json"];
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
 
 /// Why weights cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,85 +68,6 @@ impl WeightsError {
     }
 }
 
-/// Told when the folder is not there, as after a typing error.
-const NO_FOLDER: &str = ": there is no such folder; put the pretrained model there, or correct its name";
-/// Told when nothing better is known.
-const PUT_THERE: &str = "; put there what is missing";
-/// Told when only a TensorFlow checkpoint is found.
-const CONVERT: &str = ". It holds a TensorFlow checkpoint (bert_model.ckpt), which this program cannot read: \
-    convert it once with Hugging Face transformers, BertModel.from_pretrained(folder, from_tf=True).save_pretrained(folder) \
-    in version 4";
-
-/// A folder with a pretrained encoder.
-#[derive(Clone, Debug)]
-pub struct Pretrained {
-    /// Shape of the encoder.
-    pub config: BertConfig,
-    /// The file that says so.
-    pub configuration: PathBuf,
-    /// Word pieces, one a line.
-    pub vocabulary: PathBuf,
-    /// The weights; absent if they were not asked for.
-    pub weights: Option<PathBuf>,
-}
-
-impl Pretrained {
-    /// Finds the files of a folder and reads the configuration. A debug run needs no weights.
-    pub fn find(folder: &Path, with_weights: bool) -> Result<Self, WeightsError> {
-        let [config, bert_config] = CONFIGS.map(|name| existing(folder, name));
-        let config = config?.or(bert_config?);
-        let vocabulary = existing(folder, VOCABULARY)?;
-        let weights = if with_weights { existing(folder, WEIGHTS)? } else { None };
-        match (config, vocabulary) {
-            (Some(config), Some(vocabulary)) if weights.is_some() || !with_weights => {
-                Ok(Self { config: BertConfig::read(&config)?, configuration: config, vocabulary, weights })
-            }
-            (config, vocabulary) => {
-                let needed = [
-                    (config.is_some(), "config.json (or bert_config.json)"),
-                    (vocabulary.is_some(), VOCABULARY),
-                    (weights.is_some() || !with_weights, WEIGHTS),
-                ];
-                let missing = needed.iter().filter(|(found, _)| !found);
-                let hint = match existing(folder, "bert_model.ckpt.index")? {
-                    Some(_) if with_weights => CONVERT,
-                    _ if metadata(folder)?.is_none() => NO_FOLDER,
-                    _ => PUT_THERE,
-                };
-                Err(WeightsError::Incomplete {
-                    folder: folder.display().to_string(),
-                    missing: missing.map(|&(_, name)| name.to_owned()).collect(),
-                    hint,
-                })
-            }
-        }
-    }
-}
-
-/// The path of a file, if the folder has it.
-fn existing(folder: &Path, name: &str) -> Result<Option<PathBuf>, WeightsError> {
-    let path = folder.join(name);
-    Ok(metadata(&path)?.filter(Metadata::is_file).map(|_| path))
-}
-
-/// Nothing if nothing is there; a volume that does not answer is an error.
-fn metadata(path: &Path) -> Result<Option<Metadata>, WeightsError> {
-    match path.metadata() {
-        Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(WeightsError::Unreadable { path: path.display().to_string(), source }),
-    }
-}
-
-impl Pretrained {
-    /// Compares the weights with the configuration, without reading them: names and shapes only. Whoever opened the
-    /// vocabulary has compared that.
-    pub fn check_weights(&self) -> Result<(), WeightsError> {
-        let Some(path) = &self.weights else { return Ok(()) };
-        compare(&TensorFile::open(path)?, path, super::bert::shapes(&self.config), is_pooler).map(drop)
-    }
-}
-
 /// What a file of weights gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
@@ -178,50 +95,83 @@ impl Model {
             return Ok((Self::random(config, heads, seed, device), LoadReport::default()));
         };
         let mut model = Self::unloaded(config, heads, seed, device);
-        let report = model.load_encoder(weights, vocabulary)?;
+        let mut report = model.load_encoder(weights, vocabulary)?;
+        if let Some(other) = &from.passed_over {
+            let (taken, other) = (weights.path(), other.display());
+            report.warnings.push(format!("{} is taken, and {other} in the same folder is not read", taken.display()));
+        }
         Ok((model, report))
     }
 
-    /// Reads the encoder's parameters from a file in Hugging Face's names; the heads stay random.
+    /// Reads the encoder's parameters from files in Hugging Face's names or in Google's; the heads stay random.
     ///
-    /// Names may begin with `bert.`, layer norms may use TensorFlow's `gamma` and `beta`, and other
-    /// floating-point types are converted. A file without a pooler is accepted with a warning.
+    /// Names may begin with `bert`, layer norms may use TensorFlow's `gamma` and `beta`, and other
+    /// floating-point types are converted. Files without a pooler are accepted with a warning.
     /// Nothing is changed if anything does not fit.
-    pub fn load_encoder(&mut self, path: &Path, vocabulary: usize) -> Result<LoadReport, WeightsError> {
-        fits_vocabulary(path, &self.config, vocabulary)?;
-        let encoder = self.parameters.len() - 2 * self.heads.len();
-        let mut report = load(&mut self.parameters[..encoder], path, is_pooler)?;
+    pub fn load_encoder(&mut self, from: &WeightsFiles, vocabulary: usize) -> Result<LoadReport, WeightsError> {
+        fits_vocabulary(from, &self.config, vocabulary)?;
+        let encoder = self.encoder_parameters();
+        let mut report = load(&mut self.parameters[..encoder], from, parameter_name, is_pooler)?;
         if !report.missing.is_empty() {
-            let path = path.display();
-            report.warnings.push(format!("{path} has no pooler: it starts with random weights"));
+            let path = from.path();
+            report.warnings.push(format!("{} has no pooler: it starts with random weights", path.display()));
         }
         Ok(report)
     }
 
     /// Reads a trained model that [`Model::save`] wrote: every parameter, heads included.
     pub fn load(folder: &Path, heads: Vec<Head>, device: Device) -> Result<Self, WeightsError> {
-        let config = BertConfig::read(&folder.join(CONFIGS[0]))?;
+        let config = BertConfig::read(&folder.join(CONFIG))?;
         let mut model = Self::unloaded(config, heads, 0, device);
-        load(&mut model.parameters, &folder.join(WEIGHTS), |_| false)?;
+        let encoder = model.encoder_parameters();
+        let (encoder, heads) = model.parameters.split_at_mut(encoder);
+        load(encoder, &WeightsFiles::Safetensors(folder.join(WEIGHTS)), parameter_name, |_| false)?;
+        for (parameters, head) in heads.chunks_exact_mut(PARAMETERS_OF_HEAD).zip(&model.heads) {
+            let file = WeightsFiles::Safetensors(folder.join(head.file()));
+            load(parameters, &file, classifier_name, |_| false)?;
+        }
         Ok(model)
     }
 
-    /// Writes `model.safetensors` and `config.json` into an existing folder, in the layout of
-    /// Hugging Face's `BertModel` (the heads beside it as `heads.<task>.…`).
+    /// Writes `model.safetensors` (the encoder), `config.json`, and each head's [`Head::file`] into an existing folder.
     pub fn save(&self, folder: &Path) -> Result<(), WeightsError> {
-        durable::write(&folder.join(WEIGHTS), |file| self.write_weights(file))?;
-        durable::write(&folder.join(CONFIGS[0]), |mut file| file.write_all(self.config_text().as_bytes()))?;
+        durable::write(&folder.join(WEIGHTS), |file| self.write_encoder(file))?;
+        durable::write(&folder.join(CONFIG), |mut file| file.write_all(self.config_text().as_bytes()))?;
+        for (number, head) in self.heads.iter().enumerate() {
+            durable::write(&folder.join(head.file()), |file| self.write_head(number, file))?;
+        }
         Ok(())
     }
 
-    /// The content of `model.safetensors`. Equal models give equal bytes.
-    pub fn write_weights(&self, file: &File) -> io::Result<Artifact> {
-        let tensors = self.parameters.iter().map(|parameter| {
-            let prefix = if parameter.name.starts_with("heads.") { "" } else { "bert." };
-            (format!("{prefix}{}", parameter.name), &parameter.value)
-        });
-        // transformers refuses a file that does not name its framework.
-        write_tensors(file, tensors, &[("format", "pt")])
+    /// The content of `model.safetensors`: the encoder in the layout of Hugging Face's `BertModel`. Equal models give
+    /// equal bytes.
+    pub fn write_encoder(&self, file: &File) -> io::Result<Artifact> {
+        write(file, self.encoder())
+    }
+
+    /// The content of a head's file: what Hugging Face's `BertForSequenceClassification` has besides the encoder.
+    pub fn write_head(&self, head: usize, file: &File) -> io::Result<Artifact> {
+        write(file, self.head(head))
+    }
+
+    /// All parameters in one file: the encoder's by their names in `model.safetensors`, and `heads.<task>.weight` and `.bias`.
+    pub fn write_parameters(&self, file: &File) -> io::Result<Artifact> {
+        let heads = &self.parameters[self.encoder_parameters()..];
+        let heads = heads.iter().map(|parameter| (parameter.name.clone(), &parameter.value));
+        write(file, self.encoder().chain(heads))
+    }
+
+    /// The encoder's tensors by their names in `model.safetensors`.
+    pub fn encoder(&self) -> impl Iterator<Item = (String, &Tensor)> + Clone {
+        let parameters = &self.parameters[..self.encoder_parameters()];
+        parameters.iter().map(|parameter| (format!("bert.{}", parameter.name), &parameter.value))
+    }
+
+    /// A head's tensors by their names in its file: weight [outputs, hidden], bias [outputs].
+    pub fn head(&self, head: usize) -> impl Iterator<Item = (String, &Tensor)> + Clone {
+        let parameters = &self.parameters[self.encoder_parameters()..][PARAMETERS_OF_HEAD * head..];
+        let own = parameters.iter().take(PARAMETERS_OF_HEAD);
+        own.map(|parameter| (classifier_name(parameter), &parameter.value))
     }
 
     /// The content of `config.json`.
@@ -230,73 +180,86 @@ impl Model {
         config["architectures"] = json!(["BertModel"]);
         format!("{config:#}\n")
     }
+
+    /// How many parameters come before the heads'.
+    fn encoder_parameters(&self) -> usize {
+        self.parameters.len() - PARAMETERS_OF_HEAD * self.heads.len()
+    }
 }
 
-/// Overwrites parameters with the tensors of a file. Those for which `optional` holds may be
+fn write<'a>(file: &File, tensors: impl Iterator<Item = (String, &'a Tensor)> + Clone) -> io::Result<Artifact> {
+    // transformers refuses a file that does not name its framework.
+    write_tensors(file, tensors, &[("format", "pt")])
+}
+
+/// The name of an encoder's parameter, in files and here.
+fn parameter_name(parameter: &Parameter) -> String {
+    parameter.name.clone()
+}
+
+/// The name of a head's parameter in its file: heads.rte.weight is classifier.weight.
+fn classifier_name(parameter: &Parameter) -> String {
+    let (_, last) = parameter.name.rsplit_once('.').expect("a parameter's name has dots");
+    format!("classifier.{last}")
+}
+
+/// Overwrites parameters with the tensors of that `name`. Those for which `optional` holds may be
 /// missing; every other gap or difference is an error that lists them all.
 fn load(
     parameters: &mut [Parameter],
-    path: &Path,
+    from: &WeightsFiles,
+    name: impl Fn(&Parameter) -> String,
     optional: impl Fn(&str) -> bool,
 ) -> Result<LoadReport, WeightsError> {
-    let mut file = TensorFile::open(path)?;
-    let shapes = parameters.iter().map(|parameter| (parameter.name.clone(), parameter.value.size()));
-    let (mut stored, mut report) = compare(&file, path, shapes, optional)?;
+    let shapes = parameters.iter().map(|parameter| (name(parameter), parameter.value.size()));
+    let (mut stored, report) = compare(from, shapes, optional)?;
     for parameter in parameters {
-        if let Some(name) = stored.remove(&parameter.name) {
-            parameter.set(&file.read(&name)?.to_kind(Kind::Float));
+        let name = name(parameter);
+        if stored.shape(&name).is_some() {
+            parameter.set(&stored.read(&name)?.to_kind(Kind::Float));
         }
     }
-    report.ignored = stored.into_values().collect();
-    report.ignored.sort();
     Ok(report)
 }
 
-/// The stored names by their present ones, and which of the wanted shapes are there. A wanted tensor that is missing
-/// (unless `optional`) or has another shape is an error that lists them all.
-fn compare(
-    file: &TensorFile,
-    path: &Path,
+/// The open files, and which of the wanted shapes are there. A wanted tensor that is missing (unless `optional`) or has
+/// another shape is an error that lists them all.
+pub(super) fn compare(
+    from: &WeightsFiles,
     wanted: impl IntoIterator<Item = (String, Vec<i64>)>,
     optional: impl Fn(&str) -> bool,
-) -> Result<(HashMap<String, String>, LoadReport), WeightsError> {
-    let stored: HashMap<String, String> = file.names().into_iter().map(|name| (modern_name(&name), name)).collect();
+) -> Result<(Stored, LoadReport), WeightsError> {
+    let stored = Stored::open(from)?;
     let mut report = LoadReport::default();
     let mut problems = Vec::new();
     for (name, wanted) in wanted {
-        match stored.get(&name).and_then(|stored| file.shape(stored)) {
+        match stored.shape(&name) {
             Some(shape) if shape == wanted => report.loaded.push(name),
             Some(shape) => problems.push(format!("{name} is {shape:?} in the file, {wanted:?} by the configuration")),
             None if optional(&name) => report.missing.push(name),
             None => problems.push(format!("{name} {wanted:?} is missing")),
         }
     }
-    if problems.is_empty() { Ok((stored, report)) } else { Err(mismatch(path, problems)) }
+    report.ignored = stored.others(&report.loaded);
+    if problems.is_empty() { Ok((stored, report)) } else { Err(mismatch(from, problems)) }
 }
 
 /// A model may come without the pooler, which then starts with random weights.
-fn is_pooler(name: &str) -> bool {
+pub(super) fn is_pooler(name: &str) -> bool {
     name.starts_with("pooler.")
 }
 
-fn fits_vocabulary(path: &Path, config: &BertConfig, vocabulary: usize) -> Result<(), WeightsError> {
+fn fits_vocabulary(from: &WeightsFiles, config: &BertConfig, vocabulary: usize) -> Result<(), WeightsError> {
     let rows = config.vocab_size;
     if rows < vocabulary as i64 {
         let problem = format!("it embeds {rows} word pieces, but the vocabulary has {vocabulary}");
-        return Err(mismatch(path, vec![problem]));
+        return Err(mismatch(from, vec![problem]));
     }
     Ok(())
 }
 
-/// The present name of a stored tensor: without `bert.`, and `weight`, `bias` for the names that
-/// layer norms had in early files.
-fn modern_name(stored: &str) -> String {
-    let name = stored.strip_prefix("bert.").unwrap_or(stored);
-    name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-}
-
-fn mismatch(path: &Path, problems: Vec<String>) -> WeightsError {
-    WeightsError::Mismatch { path: path.display().to_string(), problems }
+fn mismatch(from: &WeightsFiles, problems: Vec<String>) -> WeightsError {
+    WeightsError::Mismatch { path: from.path().display().to_string(), problems }
 }
 
 #[cfg(test)]

@@ -1,21 +1,22 @@
 use super::*;
 use crate::model::{Dropout, MicroBatch, Row};
-use std::fs::{self, File};
-use tch::Tensor;
+use std::fs;
 
 const CONFIG: &str = r#"{"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 12, "max_position_embeddings": 16}"#;
+    "intermediate_size": 12, "max_position_embeddings": 32}"#;
 
 fn model(seed: u64) -> Model {
     let heads = vec![Head { task: "rte".into(), outputs: 2 }, Head { task: "sts".into(), outputs: 1 }];
     Model::random(serde_json::from_str(CONFIG).unwrap(), heads, seed, Device::Cpu)
 }
 
-fn store(folder: &Path, tensors: &[(String, Tensor)]) -> PathBuf {
+const VOCABULARY: &str = "vocab.txt";
+
+fn store(folder: &Path, tensors: &[(String, Tensor)]) -> WeightsFiles {
     let path = folder.join(WEIGHTS);
     let file = File::create(&path).unwrap();
     write_tensors(&file, tensors.iter().map(|(name, tensor)| (name.clone(), tensor)), &[]).unwrap();
-    path
+    WeightsFiles::Safetensors(path)
 }
 
 /// The encoder's tensors of a model, by name.
@@ -41,7 +42,7 @@ fn a_saved_model_is_read_back_whole_and_saving_it_again_gives_the_same_bytes() {
         assert!(loaded.value.requires_grad());
     }
     loaded.save(second.path()).unwrap();
-    for name in [WEIGHTS, CONFIGS[0]] {
+    for name in [WEIGHTS, "config.json", "rte/head.safetensors", "sts/head.safetensors"] {
         let content = |folder: &tempfile::TempDir| std::fs::read(folder.path().join(name)).unwrap();
         assert!(content(&first) == content(&second), "{name} differs");
     }
@@ -57,7 +58,7 @@ fn a_saved_model_is_also_a_pretrained_encoder() {
     assert_eq!(&found.config, saved.config());
     let mut other = model(2);
     let report = other.load_encoder(&found.weights.unwrap(), 1).unwrap();
-    assert_eq!(report.ignored, ["heads.rte.bias", "heads.rte.weight", "heads.sts.bias", "heads.sts.weight"]);
+    assert_eq!(report.ignored, Vec::<String>::new());
     assert_eq!(report.loaded.len(), 5 + 2 * 16 + 2);
     assert_eq!(pooled(&other), pooled(&saved));
 }
@@ -91,7 +92,7 @@ fn half_precision_files_are_converted() {
         let source = model(1);
         write_half(&path, &encoder(&source), kind, name);
         let mut target = model(2);
-        target.load_encoder(&path, 20).unwrap();
+        target.load_encoder(&WeightsFiles::Safetensors(path), 20).unwrap();
         let expected = source.parameters()[0].value.detach().to_kind(kind).to_kind(Kind::Float);
         assert_eq!(target.parameters()[0].value.kind(), Kind::Float);
         assert_eq!(target.parameters()[0].value.detach(), expected);
@@ -159,13 +160,14 @@ fn an_encoder_with_fewer_word_pieces_than_the_vocabulary_is_refused() {
 #[test]
 fn files_that_are_no_safetensors_are_refused_without_a_panic() {
     let folder = tempfile::tempdir().unwrap();
-    let path = store(folder.path(), &encoder(&model(1)));
+    let files = store(folder.path(), &encoder(&model(1)));
+    let path = files.path();
     let whole = fs::read(&path).unwrap();
     let cut = &whole[..whole.len() - 1];
     let lying = [&u64::MAX.to_le_bytes()[..], &whole[8..]].concat();
     for content in [&b""[..], b"no", b"not a safetensors file", cut, &whole[..100], &lying] {
         fs::write(&path, content).unwrap();
-        let error = model(2).load_encoder(&path, 20).unwrap_err();
+        let error = model(2).load_encoder(&files, 20).unwrap_err();
         assert!(matches!(error, WeightsError::File(TensorFileError::Malformed { .. })), "{error}");
         assert!(error.to_string().contains(WEIGHTS), "{error}");
     }
@@ -183,7 +185,71 @@ fn a_folder_without_what_is_needed_says_all_of_it() {
     assert!(Pretrained::find(folder.path(), false).unwrap().weights.is_none());
     fs::write(folder.path().join("bert_model.ckpt.index"), "").unwrap();
     let error = Pretrained::find(folder.path(), true).unwrap_err().to_string();
-    assert!(error.contains("TensorFlow checkpoint") && error.contains("from_tf"), "{error}");
+    assert!(error.contains("lacks bert_model.ckpt.data-00000-of-00001;"), "{error}");
+}
+
+/// Makes a folder of Google's: the golden checkpoint.
+fn googles(folder: &Path) {
+    for entry in fs::read_dir("tests/golden/checkpoint").unwrap() {
+        let file = entry.unwrap();
+        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn of_weights_in_both_formats_safetensors_are_taken_and_a_warning_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    googles(folder.path());
+    let found = Pretrained::find(folder.path(), true).unwrap();
+    assert!(matches!(found.weights, Some(WeightsFiles::TensorFlow { .. })) && found.passed_over.is_none());
+
+    store(folder.path(), &encoder(&model(1)));
+    let found = Pretrained::find(folder.path(), true).unwrap();
+    assert!(matches!(found.weights, Some(WeightsFiles::Safetensors(_))));
+    let (loaded, report) = Model::pretrained(&found, Vec::new(), (1, 20), Device::Cpu).unwrap();
+    assert_eq!(pooled(&loaded), pooled(&model(1)));
+    let [warning] = report.warnings.as_slice() else { panic!("{:?}", report.warnings) };
+    assert!(warning.contains("model.safetensors is taken") && warning.contains("bert_model.ckpt"), "{warning}");
+}
+
+#[test]
+fn a_checkpoint_is_known_by_both_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    googles(folder.path());
+    let weights = Pretrained::find(folder.path(), true).unwrap().weights.unwrap();
+    let before = weights.digest().unwrap();
+    let (index, data) =
+        (folder.path().join("bert_model.ckpt.index"), folder.path().join("bert_model.ckpt.data-00000-of-00001"));
+    let concatenated = folder.path().join("both");
+    fs::write(&concatenated, [fs::read(&index).unwrap(), fs::read(&data).unwrap()].concat()).unwrap();
+    assert_eq!(before, WeightsFiles::Safetensors(concatenated).digest().unwrap());
+    for path in [index, data] {
+        let whole = fs::read(&path).unwrap();
+        let mut changed = whole.clone();
+        changed[10] ^= 1;
+        fs::write(&path, changed).unwrap();
+        assert_ne!(weights.digest().unwrap(), before, "{}", path.display());
+        fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(weights.path(), folder.path().join("bert_model.ckpt"));
+}
+
+#[test]
+fn a_checkpoint_of_another_size_is_refused_with_every_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    googles(folder.path());
+    let mut found = Pretrained::find(folder.path(), true).unwrap();
+    found.config.intermediate_size = 16;
+    found.config.num_hidden_layers = 3;
+    let error = found.check_weights().unwrap_err().to_string();
+    for part in [
+        "bert_model.ckpt does not fit",
+        "encoder.layer.0.intermediate.dense.weight is [12, 8] in the file, [16, 8] by the configuration",
+        "encoder.layer.1.output.dense.weight is [8, 12]",
+        "encoder.layer.2.attention.self.query.weight [8, 8] is missing",
+    ] {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
 }
 
 #[test]
