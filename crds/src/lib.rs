@@ -20,6 +20,7 @@ pub mod run;
 pub mod schema;
 pub mod shares;
 pub mod store;
+pub mod task;
 
 pub use config::{Execution, InputsConfig, RunConfig, Science};
 pub use hyperparameters::{HyperparameterOverrides, Hyperparameters};
@@ -27,6 +28,7 @@ pub use identity::Digest;
 pub use nearest::nearest;
 pub use report::{ExitReason, Progress, RunReport};
 pub use store::Manifest;
+pub use task::{CustomTask, TaskFiles};
 
 #[cfg(feature = "kube")]
 pub use experiment::{BamExperiment, BamExperimentSpec, BamExperimentStatus};
