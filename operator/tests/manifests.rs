@@ -130,9 +130,9 @@ fn rules_between_fields_and_lists_hold() {
         ]
     );
     assert_eq!(
-        own("train: a, dev: b", &format!("{said}, labels: [x, y, x], metric: Pearson")),
+        own("train: a, dev: b", &format!("{said}, labels: [p, q, p], metric: Pearson")),
         [
-            "spec.tasks[0].custom.labels[2]: \"x\" stands twice in this list",
+            "spec.tasks[0].custom.labels[2]: \"p\" stands twice in this list",
             "spec.tasks[0].custom.metric: labels are measured by Accuracy, F1 or Matthews, scores by Pearson or Spearman",
         ]
     );

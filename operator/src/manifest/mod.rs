@@ -124,7 +124,11 @@ fn faults(document: &Document, schema: &Schema, before: Option<&Value>) -> Vec<F
     faults.extend(errors.iter().flat_map(|error| fault::from_schema(document, schema, error)));
     faults.extend(metadata::faults(document, &value));
     faults.extend(list_keys(document, "", &value, &schema.structural));
-    faults.extend(rules(document, schema, &value, before, faults.is_empty()));
+    let broken = rules(document, schema, &value, before, faults.is_empty());
+    // A field that is wrong by itself has its sentence already.
+    let is_new = |rule: &Fault| faults.iter().all(|fault| fault.path.is_empty() || fault.path != rule.path);
+    let broken: Vec<_> = broken.into_iter().filter(is_new).collect();
+    faults.extend(broken);
     faults
 }
 
@@ -195,6 +199,7 @@ fn rules(document: &Document, schema: &Schema, value: &Value, before: Option<&Va
     let errors = errors.into_vec().into_iter();
     errors
         .filter(|error| is_sound || error.kind == ErrorKind::ValidationFailure)
+        .filter(|error| has_place(&value, &fault::pointer(&error.field_path)))
         .map(|error| {
             let pointer = fault::pointer(&error.field_path);
             let shown = document.text(&pointer).filter(|_| error.message.starts_with("must be"));
@@ -205,6 +210,12 @@ fn rules(document: &Document, schema: &Schema, value: &Value, before: Option<&Va
             Fault::at(document, &pointer, whose + &error.message + &shown + &meant.unwrap_or_default())
         })
         .collect()
+}
+
+/// Whether there can be such a field: a rule may blame a field of what should be an object and is none.
+fn has_place(value: &Value, pointer: &str) -> bool {
+    let parent = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
+    value.pointer(parent).is_some_and(|parent| parent.is_object() || parent.is_array())
 }
 
 /// What an API server accepts, and what is most likely a slip.
