@@ -212,10 +212,11 @@ fn rules(document: &Document, schema: &Schema, value: &Value, before: Option<&Va
         .collect()
 }
 
-/// Whether there can be such a field: a rule may blame a field of what should be an object and is none.
+/// Whether there can be such a field: a rule may blame a field of what should be an object and is none. (Behind a key with a
+/// dot, the pointer leads nowhere.)
 fn has_place(value: &Value, pointer: &str) -> bool {
     let parent = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
-    value.pointer(parent).is_some_and(|parent| parent.is_object() || parent.is_array())
+    value.pointer(parent).is_none_or(|parent| parent.is_object() || parent.is_array())
 }
 
 /// What an API server accepts, and what is most likely a slip.

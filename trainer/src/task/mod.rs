@@ -1,7 +1,7 @@
 //! What the trainer knows of a data set: where its texts and labels stand, which labels there are
 //! and what is measured on it. Nothing here opens a file; [`crate::data`] does.
 //!
-//! The eight tasks of GLUE that the paper trains on are built in, one file per kind:
+//! The tasks of GLUE, the paper's eight and WNLI, are built in, one file per kind:
 //! [`single`] (one sentence), [`pair`] (two sentences, a class), [`similarity`] (two sentences, a
 //! score). A task of one's own is just another [`Task`] value, made by [`custom`] of what its
 //! owner says.
