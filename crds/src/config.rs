@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Hyperparameters;
 use crate::identity::{Digest, SEMANTICS_VERSION, is_default};
+use crate::task::{CustomTask, TaskFiles, name_problem};
 
 /// One training of one model: what it learns, and how that is carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +52,7 @@ impl RunConfig {
             if science.tasks[..position].iter().any(|other| other.name == task.name) {
                 problems.push(format!("science.tasks names {} twice: a model has one head for each task", task.name));
             }
+            problems.extend(custom_problems(&task.name, task.custom.as_ref(), &self.execution));
         }
         if !(0.0..=1.0).contains(&science.distillation.weight) {
             let weight = science.distillation.weight;
@@ -71,6 +73,21 @@ impl RunConfig {
         }
         problems
     }
+}
+
+/// What is wrong with a task that is not GLUE's, as whole sentences.
+fn custom_problems(name: &str, custom: Option<&CustomTask>, execution: &Execution) -> Vec<String> {
+    let Some(custom) = custom else { return Vec::new() };
+    let mut problems: Vec<_> =
+        name_problem(name).into_iter().map(|problem| format!("task {name:?} {problem}")).collect();
+    let files = execution.files.get(name);
+    if files.is_none() {
+        problems.push(format!("task {name}: execution.files does not say where its rows are"));
+    }
+    let of_files = files.into_iter().flat_map(TaskFiles::problems);
+    let of_fields = custom.problems().into_iter().chain(of_files);
+    problems.extend(of_fields.map(|(field, problem)| format!("task {name}: {field} {problem}")));
+    problems
 }
 
 /// Everything that decides what is learned. Its hash is the run's identity and its key in the store.
@@ -135,9 +152,12 @@ pub struct ModelIdentity {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskIdentity {
-    /// The task's name: one of GLUE's in the reference's spelling.
+    /// The task's name: one of GLUE's in the reference's spelling, or another one with `custom`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
+    /// What the rows of a task mean that is not GLUE's; where they are stands in `execution.files`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomTask>,
     /// Digest of the training file.
     pub train: Digest,
     /// Digest of the dev file: it decides no weight, but the scores that stand beside them.
@@ -214,6 +234,10 @@ pub struct Execution {
     /// Also predict the test splits.
     #[serde(default, skip_serializing_if = "is_default")]
     pub write_test_outputs: bool,
+    /// The files of tasks that are not GLUE's, by task.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub files: BTreeMap<String, TaskFiles>,
 }
 
 /// A check of the inputs, before anything is trained on them.
@@ -223,6 +247,10 @@ pub struct InputsConfig {
     /// The tasks whose files are read, row by row.
     #[schemars(length(min = 1, max = 32))]
     pub tasks: Vec<String>,
+    /// What the rows of those tasks mean that are not GLUE's, by task.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub custom: BTreeMap<String, CustomTask>,
     /// The longest input that any run of the experiment will use, in word pieces.
     pub max_seq_length: u32,
     /// The first 50 lines and no weights.
@@ -230,6 +258,14 @@ pub struct InputsConfig {
     pub debug: bool,
     /// Where the inputs are.
     pub execution: Execution,
+}
+
+impl InputsConfig {
+    /// All reasons for which a trainer must refuse this configuration. Names that it does not know are its own to refuse.
+    pub fn problems(&self) -> Vec<String> {
+        let custom = self.custom.iter();
+        custom.flat_map(|(name, custom)| custom_problems(name, Some(custom), &self.execution)).collect()
+    }
 }
 
 /// What a check of the inputs found: the identities that runs are made of.

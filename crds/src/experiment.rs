@@ -15,6 +15,7 @@ use crate::names::OBJECT_NAME_PATTERN;
 use crate::quantity::Quantity;
 use crate::report::TaskResult;
 use crate::run::{Role, RunPhase, RunProgress};
+use crate::task::{CustomTask, TASK_NAME_PATTERN, TaskFiles};
 
 /// Fine-tunes one BERT on several tasks at once, and lets single-task teachers help it.
 // Clippy takes several print columns for one attribute written twice.
@@ -41,6 +42,9 @@ use crate::run::{Role, RunPhase, RunProgress};
 // A list with keys equals another one in any order, and the order of the tasks decides what is learned.
 #[x_kube(validation = Rule::new("self.tasks == oldSelf.tasks && self.tasks.map(t, t.name) == oldSelf.tasks.map(t, t.name)")
     .message("tasks are immutable: what is trained would be another model; create a new experiment").field_path(".tasks"))]
+// So it is with the labels of a task, which are a set.
+#[x_kube(validation = Rule::new("self.tasks.map(t, has(t.custom) && has(t.custom.labels) ? t.custom.labels.map(l, l) : []) == oldSelf.tasks.map(t, has(t.custom) && has(t.custom.labels) ? t.custom.labels.map(l, l) : [])")
+    .message("labels are immutable, also in their order: what is trained would be another model; create a new experiment").field_path(".tasks"))]
 #[x_kube(validation = Rule::new("has(self.distill) == has(oldSelf.distill) && (!has(self.distill) || self.distill == oldSelf.distill)")
     .message("distill is immutable: what is trained would be another model; create a new experiment").field_path(".distill"))]
 #[x_kube(validation = Rule::new("has(self.hyperparameters) == has(oldSelf.hyperparameters) && (!has(self.hyperparameters) || self.hyperparameters == oldSelf.hyperparameters)")
@@ -58,7 +62,7 @@ use crate::run::{Role, RunPhase, RunProgress};
 #[x_kube(validation = Rule::new("!has(self.distill) || !has(self.distill.teachers) || self.tasks.all(x, !has(x.teacher) || !(x.name in self.distill.teachers))")
     .message("a task has options for a teacher of its own, and a teacher in distill.teachers that is not trained here: remove one of them").field_path(".tasks"))]
 pub struct BamExperimentSpec {
-    /// The tasks, in order: cola, mnli, mrpc, qnli, qqp, rte, sst or sts. Each one once.
+    /// The tasks, in order: cola, mnli, mrpc, qnli, qqp, rte, sst, sts or wnli, or tasks of your own. Each one once.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tasks: Vec<TaskSpec>,
     /// Learn from single-task teachers as well as from the labels. Absent: plain fine-tuning.
@@ -107,13 +111,31 @@ fn one() -> u32 {
 /// Printable ASCII without blanks: no pod has an image with anything else.
 pub const IMAGE_PATTERN: &str = "^[!-~]+$";
 
+/// What is said of a task that is not there.
+pub const NO_SUCH_TASK: &str = "is no task of GLUE (cola, mnli, mrpc, qnli, qqp, rte, sst, sts, wnli), and one of your own has \
+                                `files` and `custom`";
+
 /// One data set with its head and metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.custom) || self.name in ['cola', 'mnli', 'mrpc', 'qnli', 'qqp', 'rte', 'sst', 'sts', 'wnli']",
+     "message": NO_SUCH_TASK, "fieldPath": ".name"},
+    {"rule": "!has(self.custom) || !(self.name in ['cola', 'mnli', 'mrpc', 'qnli', 'qqp', 'rte', 'sst', 'sts', 'wnli'])",
+     "message": "is a task of GLUE, whose rows are known: remove `custom`, or take another name", "fieldPath": ".name"},
+    {"rule": "has(self.custom) == has(self.files)",
+     "message": "a task of your own has both: `files` says where its rows are, `custom` what they mean"},
+]))]
 pub struct TaskSpec {
-    /// Which one.
-    #[schemars(extend("enum" = ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst", "sts"]))]
+    /// Which one: a name of GLUE's, or another one with `files` and `custom`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = TASK_NAME_PATTERN))]
     pub name: String,
+    /// Where the rows of a task of your own are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<TaskFiles>,
+    /// What the rows of a task of your own mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomTask>,
     /// Options of this task's teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<TeacherSpec>,

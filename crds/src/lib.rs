@@ -21,6 +21,7 @@ pub mod schema;
 pub mod shares;
 pub mod statistics;
 pub mod store;
+pub mod task;
 
 pub use config::{Execution, InputsConfig, RunConfig, Science};
 pub use hyperparameters::{HyperparameterOverrides, Hyperparameters};
@@ -29,6 +30,7 @@ pub use nearest::nearest;
 pub use report::{ExitReason, Progress, RunReport};
 pub use statistics::Statistics;
 pub use store::Manifest;
+pub use task::{CustomTask, TaskFiles};
 
 #[cfg(feature = "kube")]
 pub use experiment::{BamExperiment, BamExperimentSpec, BamExperimentStatus};

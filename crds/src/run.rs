@@ -35,6 +35,9 @@ use crate::report::{ExitReason, RunReport, Stage};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self == oldSelf")
     .message("a run is immutable: its name is the hash of what it trains; create an experiment instead"))]
+// A set of labels equals another one in any order, and their order is that of the outputs.
+#[x_kube(validation = Rule::new("!has(self.config) || !has(oldSelf.config) || self.config.science.tasks.map(t, has(t.custom) && has(t.custom.labels) ? t.custom.labels.map(l, l) : []) == oldSelf.config.science.tasks.map(t, has(t.custom) && has(t.custom.labels) ? t.custom.labels.map(l, l) : [])")
+    .message("a run is immutable: its name is the hash of what it trains; create an experiment instead"))]
 #[x_kube(validation = Rule::new("(self.role == 'Inputs') == has(self.inputs) && (self.role != 'Inputs') == has(self.config)")
     .message("a run has `inputs` if its role is Inputs, and `config` otherwise"))]
 pub struct BamRunSpec {

@@ -3,7 +3,7 @@
 
 use bam_crds::config::{Distillation, ModelIdentity, TaskIdentity};
 use bam_crds::identity::{Digest, SEMANTICS_VERSION, canonical};
-use bam_crds::{Execution, HyperparameterOverrides, Hyperparameters, RunConfig, Science, names};
+use bam_crds::{CustomTask, Execution, HyperparameterOverrides, Hyperparameters, RunConfig, Science, TaskFiles, names};
 use serde_json::json;
 
 fn digest(of: &str) -> Digest {
@@ -20,6 +20,7 @@ fn teacher() -> Science {
         },
         tasks: vec![TaskIdentity {
             name: "rte".to_owned(),
+            custom: None,
             train: digest("train"),
             dev: digest("dev"),
             teachers: Vec::new(),
@@ -79,6 +80,7 @@ fn everything_that_decides_what_is_learned_is_in_the_hash() {
         ("training data", |s| s.tasks[0].train = digest("other")),
         ("dev data", |s| s.tasks[0].dev = digest("other")),
         ("teachers", |s| s.tasks[0].teachers.push(digest("teacher"))),
+        ("meaning of the rows", |s| s.tasks[0].custom = Some(custom(&["no", "yes"]))),
         ("learning rate", |s| s.hyperparameters.learning_rate = 3e-5),
         ("length", |s| s.hyperparameters.max_seq_length = 64),
         ("semantics", |s| s.semantics_version += 1),
@@ -92,6 +94,31 @@ fn everything_that_decides_what_is_learned_is_in_the_hash() {
         let mut science = teacher();
         change(&mut science);
         assert_ne!(science.hash(), teacher().hash(), "{what}");
+    }
+}
+
+fn custom(labels: &[&str]) -> CustomTask {
+    serde_json::from_value(json!({"format": "CSV", "textA": "a", "label": "b", "labels": labels})).unwrap()
+}
+
+#[test]
+fn a_task_of_one_s_own_is_what_its_rows_mean_and_not_where_they_are() {
+    let science = |labels: &[&str]| {
+        let mut science = teacher();
+        science.tasks[0].name = "own".to_owned();
+        science.tasks[0].custom = Some(custom(labels));
+        science
+    };
+    let hash = science(&["no", "yes"]).hash();
+    assert_eq!(hash.as_str(), "ce1dfc513ad3eaf4b59443c4b9a8fcf9956c1866acdb8e993b77be1dfdb12370");
+    assert_ne!(hash, science(&["yes", "no"]).hash(), "the order of the labels is that of the outputs");
+
+    let mut config = RunConfig::new(science(&["no", "yes"]), Execution::default());
+    assert_eq!(config.problems(), ["task own: execution.files does not say where its rows are"]);
+    let files = |train: &str| TaskFiles { train: train.to_owned(), dev: "dev".to_owned(), test: None };
+    for train in ["a/train.csv", "b/train.csv"] {
+        config.execution.files.insert("own".to_owned(), files(train));
+        assert_eq!((config.problems(), &config.science.hash()), (vec![], &hash));
     }
 }
 

@@ -105,15 +105,42 @@ fn rules_between_fields_and_lists_hold() {
     assert_eq!(task("{name: rte}"), ["spec.tasks: must be a list (lines that begin with `- `)"]);
     assert_eq!(
         task("[{name: RTE}]"),
-        ["spec.tasks[0].name: \"RTE\" is not one of cola, mnli, mrpc, qnli, qqp, rte, sst, sts; did you mean rte?"]
+        [
+            "spec.tasks[0].name: \"RTE\" is no name for a task: at most 63 lower-case letters, digits, `-` and `_`, a letter or \
+          digit at both ends; did you mean rte?"
+        ]
     );
     assert_eq!(
-        task("[{name: squad}]"),
-        ["spec.tasks[0].name: \"squad\" is not one of cola, mnli, mrpc, qnli, qqp, rte, sst, sts"]
+        task("[{name: squad}, {name: rtee}]"),
+        [
+            "spec.tasks[0].name: \"squad\" is no task of GLUE (cola, mnli, mrpc, qnli, qqp, rte, sst, sts, wnli), and one of \
+             your own has `files` and `custom`",
+            "spec.tasks[1].name: \"rtee\" is no task of GLUE (cola, mnli, mrpc, qnli, qqp, rte, sst, sts, wnli), and one of \
+             your own has `files` and `custom`; did you mean rte?",
+        ]
+    );
+    let own = |files: &str, custom: &str| task(&format!("[{{name: own, files: {{{files}}}, custom: {{{custom}}}}}]"));
+    let said = "format: CSV, textA: a, label: b";
+    assert_eq!(
+        own("train: ../a, dev: b", &format!("{said}, range: {{min: low, max: 1}}")),
+        [
+            "spec.tasks[0].custom.range.min: \"low\" is no bound of scores: write it like 5 or \"0.5\"",
+            "spec.tasks[0].files.train: \"../a\" is no path in the store: letters, digits, `_`, `-` and `.` between slashes, \
+             like tweets/train.csv, and no part begins with a dot",
+        ]
+    );
+    assert_eq!(
+        own("train: a, dev: b", &format!("{said}, labels: [p, q, p], metric: Pearson")),
+        [
+            "spec.tasks[0].custom.labels[2]: \"p\" stands twice in this list",
+            "spec.tasks[0].custom.metric: labels are measured by Accuracy, F1 or Matthews, scores by Pearson or Spearman",
+        ]
     );
     assert_eq!(
         task("null"),
-        ["spec.tasks: is missing (the tasks, in order: cola, mnli, mrpc, qnli, qqp, rte, sst or sts)"]
+        [
+            "spec.tasks: is missing (the tasks, in order: cola, mnli, mrpc, qnli, qqp, rte, sst, sts or wnli, or tasks of your own)"
+        ]
     );
 }
 

@@ -5,12 +5,12 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::data::features::Features;
 use crate::data::micro::cut;
-use crate::data::tsv::{Label, Row};
+use crate::data::rows::{Label, Row};
 use crate::distill::{classification_losses, regression_losses};
 use crate::metrics;
 use crate::model::{self, Dropout, MicroBatch, Model};
 use crate::prepare::PreparedTask;
-use crate::task::Task;
+use crate::task::{Split, Task};
 
 /// Predicts rows without dropout. Every row, in any order: none is dropped to fill a batch.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(crate) fn batch(features: &[Features], rows: &[usize], device: Device) -> Mi
 ///
 /// `logits` [rows, outputs] of its dev rows.
 pub fn score(prepared: &PreparedTask, logits: &[f32]) -> TaskResult {
-    let task = prepared.task;
+    let task = &prepared.task;
     let golds: Vec<Label> = prepared.dev.rows.iter().map(|row| row.label).collect();
     let trained: Vec<Label> = prepared.train.rows.iter().map(|row| row.label).collect();
     let scores = metrics::evaluate(task, logits, &golds);
@@ -74,6 +74,16 @@ pub fn score(prepared: &PreparedTask, logits: &[f32]) -> TaskResult {
         majority: metrics::majority_baseline(task, &golds, &trained),
         rows: golds.len() as u32,
     }
+}
+
+/// Scores of a task on a further split, under names that tell it from the dev split: `mismatched_accuracy`.
+///
+/// `logits` [rows, outputs] of its `rows`.
+pub fn score_further(task: &Task, split: Split, rows: &[Row], logits: &[f32]) -> Vec<(String, f64)> {
+    let golds: Vec<Label> = rows.iter().map(|row| row.label).collect();
+    let scores = metrics::evaluate_by(task, task.metrics_of(split), logits, &golds).into_iter();
+    let prefix = split.prefix().unwrap_or_else(|| split.name());
+    scores.filter_map(|(name, score)| Some((format!("{prefix}_{name}"), score?))).collect()
 }
 
 /// The mean of the unweighted losses against gold, as the reference reports it.

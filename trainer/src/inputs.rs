@@ -10,10 +10,10 @@ use bam_crds::store::{self as layout, Artifact};
 use bam_crds::{Digest, ExitReason, Hyperparameters, InputsConfig};
 
 use crate::base::Base;
-use crate::data::tsv::Row;
+use crate::data::rows::Row;
 use crate::digest;
 use crate::failure::{Failure, Problems};
-use crate::prepare::{data_file, read_rows, unknown_task};
+use crate::prepare::{data_file, further_splits, read_rows, unknown_task};
 use crate::report::Reporter;
 use crate::store::Store;
 use crate::task::{self, Split, Task};
@@ -23,6 +23,10 @@ use crate::task::{self, Split, Task};
 /// # Errors
 /// All problems at once.
 pub fn check(config: &InputsConfig, reporter: &Reporter) -> Result<InputsReport, Failure> {
+    match config.problems() {
+        problems if problems.is_empty() => {}
+        problems => return Err(Failure::new(ExitReason::BadConfig, problems.join("\n"))),
+    }
     let store = Store::open(&config.execution.store)?;
     let options =
         Hyperparameters { max_seq_length: config.max_seq_length, debug: config.debug, ..Hyperparameters::default() };
@@ -32,8 +36,12 @@ pub fn check(config: &InputsConfig, reporter: &Reporter) -> Result<InputsReport,
     let mut tasks = BTreeMap::new();
     for (done, name) in config.tasks.iter().enumerate() {
         reporter.advance(done as u64 + 1, 0);
+        let Some(task) = task::one(name, config.custom.get(name), config.execution.files.get(name)) else {
+            problems.push(ExitReason::BadConfig, unknown_task(name));
+            continue;
+        };
         let check = TaskCheck { store: &store, options: &options };
-        if let Some(inputs) = check.task(name, config.execution.write_test_outputs, &mut problems) {
+        if let Some(inputs) = check.task(&task, config.execution.write_test_outputs, &mut problems) {
             tasks.insert(name.clone(), inputs);
         }
     }
@@ -75,13 +83,12 @@ struct TaskCheck<'a> {
 }
 
 impl TaskCheck<'_> {
-    fn task(&self, name: &str, with_tests: bool, problems: &mut Problems) -> Option<TaskInputs> {
-        let Some(task) = task::find(name) else {
-            problems.push(ExitReason::BadConfig, unknown_task(name));
-            return None;
-        };
+    fn task(&self, task: &Task, with_tests: bool, problems: &mut Problems) -> Option<TaskInputs> {
         let train = self.split(task, Split::Train, problems);
         let dev = self.split(task, Split::Dev, problems);
+        for split in further_splits(self.store, task) {
+            let _ = problems.take(self.rows(task, split));
+        }
         if with_tests {
             task.test_splits().for_each(|split| drop(problems.take(self.rows(task, split))));
         }
@@ -92,7 +99,7 @@ impl TaskCheck<'_> {
     /// Digest and number of rows.
     fn split(&self, task: &Task, split: Split, problems: &mut Problems) -> Option<(Digest, u32)> {
         let rows = problems.take(self.rows(task, split))?;
-        let digest = problems.take(content(&data_file(self.store, task, split)?))?;
+        let digest = problems.take(content(&data_file(self.store, task, split)))?;
         Some((digest, rows.len() as u32))
     }
 

@@ -2,24 +2,37 @@
 //! undefined for the rows at hand (the correlation of a constant, anything of no rows) is `None`,
 //! never NaN; Matthews' is 0 there, as in scikit-learn.
 
-use crate::data::tsv::Label;
+use crate::data::rows::Label;
 use crate::task::{Metric, Task};
 
-/// The scores of a task in the reference's order, without its loss. `logits` is [rows, outputs],
-/// row by row; `labels` are the rows' gold labels.
+/// The scores of a task on its dev split in the reference's order, without its loss. `logits` is
+/// [rows, outputs], row by row; `labels` are the rows' gold labels.
 ///
 /// # Panics
 /// If there are not as many rows of logits as labels, or a label is of another kind than the task.
 pub fn evaluate(task: &Task, logits: &[f32], labels: &[Label]) -> Vec<(&'static str, Option<f64>)> {
+    evaluate_by(task, &task.metrics, logits, labels)
+}
+
+/// The same by other metrics than those of the dev split.
+///
+/// # Panics
+/// As [`evaluate`].
+pub fn evaluate_by(
+    task: &Task,
+    metrics: &[Metric],
+    logits: &[f32],
+    labels: &[Label],
+) -> Vec<(&'static str, Option<f64>)> {
     let outputs = task.outputs();
     assert_eq!(logits.len(), labels.len() * outputs, "a row of logits for every label");
     if task.is_regression() {
         let golds: Vec<f32> = labels.iter().map(|label| score_of(*label)).collect();
-        return task.metrics.iter().map(|m| (m.name(), of_scores(*m, logits, &golds))).collect();
+        return metrics.iter().map(|m| (m.name(), of_scores(*m, logits, &golds))).collect();
     }
     let golds = classes_of(labels);
     let predictions: Vec<usize> = logits.chunks_exact(outputs).map(argmax).collect();
-    task.metrics.iter().map(|m| (m.name(), of_classes(*m, &predictions, &golds))).collect()
+    metrics.iter().map(|m| (m.name(), of_classes(*m, &predictions, &golds))).collect()
 }
 
 /// The main metric on the dev rows of always answering the training rows' most frequent class (of
@@ -174,6 +187,7 @@ mod tests {
             ("rte", vec!["accuracy"]),
             ("sst", vec!["accuracy"]),
             ("sts", vec!["pearson", "spearman", "mse"]),
+            ("wnli", vec!["accuracy"]),
         ] {
             let reported = evaluate(find(name).unwrap(), &[], &[]);
             assert_eq!(reported, metrics.into_iter().map(|m| (m, None)).collect::<Vec<_>>(), "{name}");

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use bam_crds::config::TaskIdentity;
 use bam_crds::shares::shares;
 use bam_crds::store::Artifact;
-use bam_crds::{Digest, ExitReason, Hyperparameters, RunConfig, nearest, store as layout};
+use bam_crds::{Digest, ExitReason, Hyperparameters, RunConfig, TaskFiles, nearest, store as layout};
 
 use crate::base::Base;
 use crate::data::align::align;
 use crate::data::batches::Schedule;
 use crate::data::features::{Features, featurise};
+use crate::data::rows::{DEBUG_LINES, Row, read_split};
 use crate::data::targets::{Targets, TargetsError};
-use crate::data::tsv::{DEBUG_LINES, Row, read_split};
 use crate::digest;
 use crate::failure::{Failure, Problems};
 use crate::store::Store;
@@ -34,13 +34,15 @@ pub struct Encoded {
 #[derive(Debug)]
 pub struct PreparedTask {
     /// The task.
-    pub task: &'static Task,
+    pub task: Task,
     /// Factor of its rows' losses.
     pub weight: f64,
     /// Its training rows.
     pub train: Encoded,
     /// Its dev rows.
     pub dev: Encoded,
+    /// Further rows to measure on, of splits whose files are there.
+    pub further: Vec<(Split, Encoded)>,
     /// Its test splits, if they are to be predicted.
     pub tests: Vec<(Split, Encoded)>,
     /// The teachers' mean logits over `train`: [rows, outputs].
@@ -73,7 +75,7 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
     let base = base.filter(|base| base.is_still(&config.science.model, &mut problems));
     let mut tasks = Vec::new();
     for identity in &config.science.tasks {
-        let reader = TaskReader { store, identity, options };
+        let reader = TaskReader { store, identity, files: config.execution.files.get(&identity.name), options };
         if let Some(mut prepared) = reader.rows(config.execution.write_test_outputs, &mut problems) {
             prepared.targets = reader.targets(&prepared, &mut used_targets, &mut problems);
             tasks.push(prepared);
@@ -89,7 +91,7 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
         };
         encode(&mut prepared.train);
         encode(&mut prepared.dev);
-        prepared.tests.iter_mut().for_each(|(_, encoded)| encode(encoded));
+        prepared.further.iter_mut().chain(&mut prepared.tests).for_each(|(_, encoded)| encode(encoded));
     }
     let schedule = schedule(&mut tasks, options, config.science.seed)?;
     Ok(Prepared { tasks, base, schedule, used_targets })
@@ -158,28 +160,39 @@ fn missing_or_store(path: &Path, error: &io::Error) -> Failure {
 struct TaskReader<'a> {
     store: &'a Store,
     identity: &'a TaskIdentity,
+    files: Option<&'a TaskFiles>,
     options: &'a Hyperparameters,
 }
 
 impl TaskReader<'_> {
     fn rows(&self, with_tests: bool, problems: &mut Problems) -> Option<PreparedTask> {
-        let name = &self.identity.name;
-        let Some(task) = task::find(name) else {
-            problems.push(ExitReason::BadConfig, unknown_task(name));
+        let Some(task) = task::of(self.identity, self.files) else {
+            problems.push(ExitReason::BadConfig, unknown_task(&self.identity.name));
             return None;
         };
-        let train = self.unchanged(task, Split::Train, problems);
-        let dev = self.unchanged(task, Split::Dev, problems);
+        let train = self.unchanged(&task, Split::Train, problems);
+        let dev = self.unchanged(&task, Split::Dev, problems);
+        let further = further_splits(self.store, &task);
+        let further: Vec<_> = further.into_iter().map(|split| (split, self.read(&task, split, problems))).collect();
+        let further: Option<Vec<_>> = further.into_iter().map(|(split, encoded)| Some((split, encoded?))).collect();
         let tests: Vec<_> = if with_tests { task.test_splits().collect() } else { Vec::new() };
-        let tests: Vec<_> = tests.into_iter().map(|split| (split, self.read(task, split, problems))).collect();
+        let tests: Vec<_> = tests.into_iter().map(|split| (split, self.read(&task, split, problems))).collect();
         let tests: Option<Vec<_>> = tests.into_iter().map(|(split, encoded)| Some((split, encoded?))).collect();
-        Some(PreparedTask { task, weight: 1.0, train: train?, dev: dev?, tests: tests?, targets: None })
+        Some(PreparedTask {
+            task,
+            weight: 1.0,
+            train: train?,
+            dev: dev?,
+            further: further?,
+            tests: tests?,
+            targets: None,
+        })
     }
 
     fn unchanged(&self, task: &Task, split: Split, problems: &mut Problems) -> Option<Encoded> {
         let encoded = self.read(task, split, problems)?;
         let expected = if split == Split::Train { &self.identity.train } else { &self.identity.dev };
-        problems.take(same(&data_file(self.store, task, split)?, Some(expected)))?;
+        problems.take(same(&data_file(self.store, task, split), Some(expected)))?;
         Some(encoded)
     }
 
@@ -200,7 +213,7 @@ impl TaskReader<'_> {
         for teacher in &self.identity.teachers {
             let (digest, targets) = problems.take(teacher_targets(self.store, teacher, name))?;
             used.insert(format!("{teacher}/{name}"), digest);
-            let aligned = align(&targets, prepared.task, &prepared.train.rows, &format!("run {}", teacher.short()));
+            let aligned = align(&targets, &prepared.task, &prepared.train.rows, &format!("run {}", teacher.short()));
             // Not `changed`: it is whole, and training it again would give the same.
             let aligned = aligned.map_err(|faults| Failure::new(ExitReason::BadData, faults.to_string()));
             let aligned = problems.take(aligned)?;
@@ -265,15 +278,20 @@ pub(crate) fn read_rows(
     split: Split,
     options: &Hyperparameters,
 ) -> Result<Vec<Row>, Failure> {
-    let folder = store.path(&layout::glue_data(&task.name));
+    let folder = store.path(&task.folder);
     let lines = options.debug.then_some(DEBUG_LINES);
     Ok(read_split(task, &folder, split, options.double_unordered, lines)?)
 }
 
-/// The file of a split, if the task has that split.
-pub(crate) fn data_file(store: &Store, task: &Task, split: Split) -> Option<PathBuf> {
-    let folder = store.path(&layout::glue_data(&task.name));
-    task.layout(split).map(|layout| folder.join(&layout.file))
+/// The splits that are measured on beside the dev split, as far as their files are there. They are not part of what a run
+/// is: nothing that it learns depends on them.
+pub(crate) fn further_splits(store: &Store, task: &Task) -> Vec<Split> {
+    task.further_splits().filter(|split| data_file(store, task, *split).exists()).collect()
+}
+
+/// The file of a split.
+pub(crate) fn data_file(store: &Store, task: &Task, split: Split) -> PathBuf {
+    store.path(&task.path(split))
 }
 
 pub(crate) fn unknown_task(name: &str) -> String {

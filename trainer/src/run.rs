@@ -11,16 +11,16 @@ use bam_crds::{ExitReason, Manifest, RunConfig, RunReport};
 use tch::Device;
 
 use crate::checkpoint;
+use crate::data::rows::row_hash;
 use crate::data::targets::Targets;
-use crate::data::tsv::row_hash;
 use crate::device;
-use crate::evaluate::{Predictor, score};
+use crate::evaluate::{Predictor, score, score_further};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::journal::Journals;
 use crate::model::Model;
 use crate::model_files::ModelFiles;
-use crate::prepare::{Encoded, Prepared, prepare};
+use crate::prepare::{Encoded, Prepared, PreparedTask, prepare};
 use crate::report::Reporter;
 use crate::store::{Files, RunFolder, Store, pretty};
 use crate::task::Task;
@@ -175,11 +175,18 @@ impl Work<'_> {
     }
 
     fn evaluate(&self, model: &Model) -> Result<Vec<TaskResult>, Failure> {
-        let rows = self.prepared.tasks.iter().map(|task| task.dev.rows.len()).sum();
+        let measured = |task: &PreparedTask| {
+            let further = task.further.iter().map(|(_, encoded)| encoded.rows.len());
+            task.dev.rows.len() + further.sum::<usize>()
+        };
+        let rows = self.prepared.tasks.iter().map(measured).sum();
         let mut said = self.predict(model, Stage::Evaluating, rows);
         let mut results = Vec::new();
         for (head, task) in self.prepared.tasks.iter().enumerate() {
-            let result = score(task, &said(head, &task.dev));
+            let mut result = score(task, &said(head, &task.dev));
+            for (split, encoded) in &task.further {
+                result.metrics.extend(score_further(&task.task, *split, &encoded.rows, &said(head, encoded)));
+            }
             if !result.metrics.values().all(|value| value.is_finite()) {
                 let message = format!("the dev loss of {} is not finite: try a lower learningRate", result.task);
                 return Err(Failure::new(ExitReason::Diverged, message));
@@ -199,7 +206,7 @@ impl Work<'_> {
             let name = &prepared.task.name;
             let tests = prepared.tests.iter().map(|(split, test)| (layout::predictions(name, split.name()), test));
             for (file, encoded) in [(layout::targets(name), &prepared.train)].into_iter().chain(tests) {
-                let targets = targets(prepared.task, encoded, said(head, encoded));
+                let targets = targets(&prepared.task, encoded, said(head, encoded));
                 let artifact = self.folder.place(&file, &targets.to_bytes())?;
                 files.insert(file, artifact);
             }
@@ -231,7 +238,7 @@ impl Work<'_> {
         self.machinery.reporter.stage(Stage::Saving, 0, 0);
         let model = ModelFiles {
             model,
-            tasks: self.prepared.tasks.iter().map(|prepared| prepared.task).collect(),
+            tasks: self.prepared.tasks.iter().map(|prepared| &prepared.task).collect(),
             vocabulary: &self.prepared.base.word_pieces,
             options: &self.config.science.hyperparameters,
         };

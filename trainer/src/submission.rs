@@ -12,8 +12,8 @@ use clap::Args;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use crate::data::rows::row_hash;
 use crate::data::targets::Targets;
-use crate::data::tsv::row_hash;
 use crate::failure::{Failure, Problems};
 use crate::metrics::argmax;
 use crate::prepare::{data_file, read_rows};
@@ -169,8 +169,7 @@ impl Model {
 
     /// Are these predictions of the file that is there now? One that is gone proves nothing.
     fn of_that_file(&self, set: &TestSet, predictions: &Targets) -> Result<bool, Failure> {
-        let task =
-            task::find(set.task).filter(|task| data_file(&self.store, task, set.split).is_some_and(|it| it.exists()));
+        let task = task::find(set.task).filter(|task| data_file(&self.store, task, set.split).exists());
         let Some(task) = task else { return Ok(true) };
         let rows = read_rows(&self.store, task, set.split, &self.manifest.science.hyperparameters)?;
         Ok(rows.iter().map(row_hash).eq(predictions.row_hashes.iter().copied()))
@@ -197,7 +196,7 @@ fn answers(set: &TestSet, models: &[Model], fill_missing: bool) -> Result<Answer
                 return Err(bad(format!("{of} predicted {rows} rows, but GLUE's test set has {}", set.rows)));
             }
             if !model.of_that_file(set, predictions)? {
-                let file = task::find(set.task).and_then(|task| data_file(&model.store, task, set.split));
+                let file = task::find(set.task).map(|task| data_file(&model.store, task, set.split));
                 let file = file.unwrap_or_default();
                 return Err(bad(format!("{of} predicted other rows than those that are in {} now", file.display())));
             }

@@ -321,7 +321,7 @@ impl Step<'_> {
     /// Weighted sum of the losses of one task's rows.
     fn task_loss(&self, said: &HeadOutput, rows: &[usize]) -> Tensor {
         let prepared = &self.tasks[said.head];
-        let task = prepared.task;
+        let task = &prepared.task;
         let gold = gold(task, &rows.iter().map(|&row| &prepared.train.rows[row]).collect::<Vec<_>>(), self.device);
         let targets = prepared.targets.as_ref().map(|targets| self.targets(targets, rows, task.outputs()));
         let losses = if task.is_regression() {

@@ -5,8 +5,8 @@
 //! `BAM_GLUE_DIR`, the folder that holds `glue_data`; without it they say so and pass.
 
 use bam_trainer::data::features::{featurise, layout, truncate_pair};
+use bam_trainer::data::rows::{DEBUG_LINES, Label, Row, read_split};
 use bam_trainer::data::tokenize::Tokenizer;
-use bam_trainer::data::tsv::{DEBUG_LINES, Label, Row, read_split};
 use bam_trainer::metrics::{argmax, majority_baseline, of_classes, of_scores};
 use bam_trainer::task::{Metric, Split, Task, find, names};
 use serde::Deserialize;
@@ -255,7 +255,7 @@ fn real_files_have_their_rows_and_labels() {
         ("sst", (67_349, &[29_780, 37_569]), (872, &[428, 444])),
         ("sts", (11_498, &[]), (1_500, &[])),
     ];
-    assert_eq!(table.map(|row| row.0).to_vec(), names());
+    assert_eq!(table.map(|row| row.0).to_vec(), names().into_iter().filter(|name| *name != "wnli").collect::<Vec<_>>());
     for (name, train, dev) in table {
         let task = find(name).unwrap();
         for (split, (count, labels)) in [(Split::Train, train), (Split::Dev, dev)] {
@@ -293,6 +293,22 @@ fn real_test_files_have_their_rows_and_no_labels() {
         assert_eq!(rows.len(), count, "{name} {split}");
         assert!(rows.iter().all(|row| row.label == Label::None && !row.text_a.is_empty()), "{name} {split}");
     }
+}
+
+#[test]
+fn the_diagnostic_set_with_its_labels_has_the_rows_of_the_one_without() {
+    let Some(glue) = glue("the_diagnostic_set_with_its_labels_has_the_rows_of_the_one_without") else {
+        return;
+    };
+    let mnli = find("mnli").unwrap();
+    let (gold, blank) = (read(&glue, mnli, Split::DiagnosticGold), read(&glue, mnli, Split::Diagnostic));
+    assert_eq!(distribution(mnli, &gold), [258, 460, 386]);
+    // Some texts end with a blank in one of the files.
+    let texts = |rows: &[Row]| -> Vec<[String; 2]> {
+        let trimmed = |text: &str| text.trim().to_owned();
+        rows.iter().map(|row| [trimmed(&row.text_a), trimmed(row.text_b.as_deref().unwrap())]).collect()
+    };
+    assert_eq!(texts(&gold), texts(&blank));
 }
 
 #[test]

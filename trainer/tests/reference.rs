@@ -154,3 +154,84 @@ fn a_submission_needs_predictions_of_glue_s_own_test_sets() {
     assert!(said.contains("SST-2.tsv is missing: no model here learned sst"), "{said}");
     assert!(!zip.exists());
 }
+
+/// A task about one sentence in CSV and JSON, made of the fixture's RTE.
+fn write_own_task(fixture: &Fixture) {
+    fs::create_dir(fixture.path("own")).unwrap();
+    for (split, rows) in [("train", 40), ("dev", 12), ("test", 5)] {
+        let word = |row: usize| if (row * row + row / 3).is_multiple_of(2) { "red" } else { "blue" };
+        let rows = (0..rows).map(|row| format!("{row},\"the {}, old house {}\",{}\n", word(row), row % 7, word(row)));
+        let text = rows.fold("id,text,colour\n".to_owned(), |text, row| text + &row);
+        fs::write(fixture.path(&format!("own/{split}.csv")), text).unwrap();
+    }
+}
+
+const OWN: &str = r#""custom_tasks": {"own": {"train": "own/train.csv", "dev": "own/dev.csv", "test": "own/test.csv",
+    "format": "CSV", "text_a": "text", "label": "colour", "labels": ["red", "blue"], "metric": "F1"}}"#;
+
+#[test]
+fn a_task_of_one_s_own_is_learned_beside_one_of_glue_s_and_distilled() {
+    let fixture = Fixture::new();
+    write_own_task(&fixture);
+    for (name, options) in [
+        ("own-model", format!(r#"{{"task_names": ["own"], {OWN}}}"#)),
+        ("rte-model", r#"{"task_names": ["rte"]}"#.to_owned()),
+        (
+            "both-model",
+            format!(
+                r#"{{"task_names": ["rte", "own"], "distill": true, "teachers": {{"rte": "rte-model", "own": "own-model"}}, {OWN}}}"#
+            ),
+        ),
+    ] {
+        let output = run(&fixture, name, &options);
+        assert!(output.status.success(), "{name}: {}", text(&output));
+    }
+    let results = fs::read_to_string(fixture.path("models/both-model/results.txt")).unwrap();
+    let lines: Vec<&str> = results.lines().collect();
+    assert!(lines[0].starts_with("rte: accuracy: "), "{results}");
+    assert!(lines[1].starts_with("own: f1: ") && lines[1].contains(" - accuracy: "), "{results}");
+    assert!(files(&fixture, "both-model").contains(&"own_test_predictions_1.pkl".to_owned()));
+    let run: serde_json::Value =
+        serde_json::from_slice(&fs::read(fixture.path("models/both-model/run.json")).unwrap()).unwrap();
+    for (task, label) in [("own", "blue"), ("rte", "entailment")] {
+        let config = format!("runs/{}/model/{task}/config.json", run["trials"][0].as_str().unwrap());
+        let config = fs::read_to_string(fixture.path(&config)).unwrap();
+        assert!(config.contains(&format!("\"{label}\"")), "{config}");
+    }
+}
+
+#[test]
+fn everything_wrong_with_a_task_of_one_s_own_is_said_at_once() {
+    let fixture = Fixture::new();
+    let options = r#"{"task_names": ["own"], "custom_tasks": {"own": {"train": "../a", "dev": "b", "txt_a": "x", "text_a": "x",
+        "label": "y", "labels": ["one"], "format": "CSV"}, "rte": {"train": "a", "dev": "b"}}}"#;
+    let output = run(&fixture, "own-model", options);
+    assert_eq!(output.status.code(), Some(64), "{}", text(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for part in [
+        "custom_tasks of own: txt_a is not one of train, dev, ",
+        "did you mean text_a?",
+        "custom_tasks of own: labels must be 2 to 500",
+        "custom_tasks of own: train is \"../a\", which is no path in the store",
+        "custom_tasks of rte: missing field `format`",
+        "custom_tasks of rte: \"rte\" is a task of GLUE",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+
+    write_own_task(&fixture);
+    let train = fixture.path("own/train.csv");
+    let broken = fs::read_to_string(&train).unwrap().replacen("colour", "color", 1);
+    fs::write(&train, broken).unwrap();
+    let dev = fixture.path("own/dev.csv");
+    fs::write(&dev, fs::read_to_string(&dev).unwrap() + "12,\"never closed,red\n").unwrap();
+    let output = run(&fixture, "own-model", &format!(r#"{{"task_names": ["own"], {OWN}}}"#));
+    assert_eq!(output.status.code(), Some(65), "{}", text(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for part in [
+        "own/train.csv:1, column \"colour\": is not in the header, which has \"id\", \"text\", \"color\" (did you mean",
+        "own/dev.csv:14: a quote is opened in this row and never closed",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+}

@@ -312,6 +312,52 @@ fn every_fault_of_the_inputs_is_said_at_once() {
     }
 }
 
+/// A small MNLI, with what lies beside its dev set.
+fn write_mnli(fixture: &Fixture) {
+    fs::create_dir_all(fixture.path("glue_data/mnli")).unwrap();
+    let labels = ["contradiction", "entailment", "neutral"];
+    let text = |row: usize| (format!("the man sees {} house", row % 5), format!("a dog finds {} river", row % 3));
+    for (file, rows) in [("train", 30), ("dev_matched", 9), ("dev_mismatched", 12)] {
+        let line = |row: usize| {
+            let (a, b) = text(row);
+            format!("{row}\t1\t2\t3\t4\t5\t6\t7\t{a}\t{b}\tx\t{}\n", labels[row % 3])
+        };
+        let lines: String = (0..rows).map(line).collect();
+        fs::write(fixture.path(&format!("glue_data/mnli/{file}.tsv")), "header\n".to_owned() + &lines).unwrap();
+    }
+    let line = |row: usize| format!("\t\tNegation\t\tNews\t{}\t{}\t{}\r\n", text(row).0, text(row).1, labels[row % 3]);
+    let lines: String = (0..7).map(line).collect();
+    fs::write(fixture.path("glue_data/mnli/diagnostic-full.tsv"), "header\r\n".to_owned() + &lines).unwrap();
+}
+
+#[test]
+fn mnli_is_measured_on_its_other_labelled_sets_where_they_are_there_and_stays_the_same_run() {
+    let metrics = |report: &bam_crds::RunReport| report.results[0].metrics.keys().cloned().collect::<Vec<_>>();
+    let fixture = Fixture::new();
+    write_mnli(&fixture);
+    let config = fixture.config(&["mnli"], SHORT, &[]);
+    let with = fixture.train(&config, "with");
+    assert_eq!(metrics(&with), ["accuracy", "diagnostic_mcc", "loss", "mismatched_accuracy"], "{}", with.message);
+    assert_eq!((with.results[0].main_metric.as_str(), with.results[0].rows), ("accuracy", 9));
+
+    let other = Fixture::new();
+    write_mnli(&other);
+    for file in ["dev_mismatched", "diagnostic-full"] {
+        fs::remove_file(other.path(&format!("glue_data/mnli/{file}.tsv"))).unwrap();
+    }
+    let same = other.config(&["mnli"], SHORT, &[]);
+    assert_eq!(same.science_hash, config.science_hash);
+    let without = other.train(&same, "without");
+    assert_eq!(metrics(&without), ["accuracy", "loss"]);
+    assert_eq!(without.results[0].metrics["loss"], with.results[0].metrics["loss"]);
+
+    let path = fixture.path("glue_data/mnli/dev_mismatched.tsv");
+    fs::write(&path, fs::read_to_string(&path).unwrap() + "0\t1\n").unwrap();
+    let report = fixture.inputs(&["mnli"]);
+    assert_eq!(report.reason, ExitReason::BadData);
+    assert!(report.message.contains("glue_data/mnli/dev_mismatched.tsv:14"), "{}", report.message);
+}
+
 #[test]
 fn data_that_changed_after_the_check_are_refused() {
     let fixture = Fixture::new();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use bam_crds::{BamExperimentSpec, Digest, Manifest, RunReport, store};
+use bam_crds::{BamExperimentSpec, Digest, Manifest, RunReport, TaskFiles, store};
 
 use super::Error;
 use super::files::is_absent;
@@ -39,17 +39,24 @@ pub fn stored(bam_dir: &Path, science_hash: &Digest) -> Result<Stored, Error> {
 /// The state of an experiment's input files without reading them: it changes when one is edited, so that they are
 /// checked again.
 pub fn inputs_key(bam_dir: &Path, spec: &BamExperimentSpec) -> Result<String, Error> {
-    let data = spec.tasks.iter().map(|task| store::glue_data(&task.name));
+    let data = spec.tasks.iter().filter(|task| task.files.is_none()).map(|task| store::glue_data(&task.name));
     let mut files = Vec::new();
     for folder in data.chain([store::pretrained(&spec.model.pretrained)]) {
         files.extend(list(bam_dir, &folder)?);
+    }
+    let own = spec.tasks.iter().filter_map(|task| task.files.as_ref());
+    for (_, path) in own.flat_map(TaskFiles::paths) {
+        files.extend(state(&bam_dir.join(path), path.to_owned()));
     }
     files.sort();
     Ok(Digest::of(&files).to_string())
 }
 
-/// Path, size and time of last change of every file of a folder.
-fn list(bam_dir: &Path, folder: &str) -> Result<Vec<(String, u64, String)>, Error> {
+/// A file's path in the store, its size, and the time of its last change.
+type State = (String, u64, String);
+
+/// The state of every file of a folder.
+fn list(bam_dir: &Path, folder: &str) -> Result<Vec<State>, Error> {
     let path = bam_dir.join(folder);
     let entries = match fs::read_dir(&path) {
         Ok(entries) => entries,
@@ -59,14 +66,55 @@ fn list(bam_dir: &Path, folder: &str) -> Result<Vec<(String, u64, String)>, Erro
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry.map_err(Error::read(&path))?;
-        // Follows links. A file that goes away while it is listed is one that is not there.
-        let Ok(metadata) = fs::metadata(entry.path()) else { continue };
-        if metadata.is_file() {
-            let changed =
-                metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            files.push((format!("{folder}/{name}"), metadata.len(), changed.as_nanos().to_string()));
-        }
+        let name = entry.file_name().to_string_lossy().into_owned();
+        files.extend(state(&entry.path(), format!("{folder}/{name}")));
     }
     Ok(files)
+}
+
+/// The state of what is a file; links are followed. One that goes away while it is looked at is one that is not there.
+fn state(path: &Path, name: String) -> Option<State> {
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let changed = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Some((name, metadata.len(), changed.as_nanos().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_of_all_input_files_and_of_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let spec: BamExperimentSpec = serde_json::from_value(serde_json::json!({
+            "tasks": [{"name": "rte"}, {
+                "name": "own",
+                "files": {"train": "own/train.csv", "dev": "own/dev.csv"},
+                "custom": {"format": "CSV", "textA": "a", "label": "b", "labels": ["x", "y"]},
+            }],
+            "model": {"pretrained": "tiny"},
+            "storage": {"persistentVolumeClaim": {"claimName": "bam-dir"}},
+        }))
+        .unwrap();
+        let key = || inputs_key(folder.path(), &spec).unwrap();
+        let mut before = key();
+        for (path, counts) in [
+            ("glue_data/rte/train.tsv", true),
+            ("own/train.csv", true),
+            ("own/dev.csv", true),
+            ("pretrained_models/tiny/vocab.txt", true),
+            ("own/notes.txt", false),
+            ("glue_data/own/train.tsv", false),
+            ("glue_data/mrpc/train.tsv", false),
+        ] {
+            write(path, path);
+            assert_eq!(key() != before, counts, "{path}");
+            before = key();
+        }
+    }
 }

@@ -13,6 +13,7 @@ use bam_crds::hyperparameters::DECIMAL_PATTERN;
 use bam_crds::names::OBJECT_NAME_PATTERN;
 use bam_crds::nearest;
 use bam_crds::quantity::QUANTITY_PATTERN;
+use bam_crds::task::{BOUND_PATTERN, FILE_PATTERN, GLUE_TASKS, IS_NO_PATH, IS_NO_TASK_NAME, TASK_NAME_PATTERN};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,9 +127,21 @@ fn sentence(document: &Document, schema: &Schema, pointer: &str, kind: &Kind, va
         Kind::Pattern { pattern } if pattern == IMAGE_PATTERN => {
             format!("{quoted} is no image: letters, digits and signs of ASCII, no blanks")
         }
+        Kind::Pattern { pattern } if pattern == TASK_NAME_PATTERN => {
+            format!("{quoted} {IS_NO_TASK_NAME}{}", meant_task(value).unwrap_or_default())
+        }
+        Kind::Pattern { pattern } if pattern == FILE_PATTERN => format!("{quoted} {IS_NO_PATH}"),
+        Kind::Pattern { pattern } if pattern == BOUND_PATTERN => {
+            format!("{quoted} is no bound of scores: write it like 5 or \"0.5\"")
+        }
         Kind::Pattern { pattern } => format!("{quoted} must match {pattern}"),
         _ => format!("{quoted} is refused by the schema ({})", kind.keyword()),
     }
+}
+
+/// The end of a sentence about a task that is not there: which of GLUE's was most likely meant.
+pub fn meant_task(name: &Value) -> Option<String> {
+    nearest(name.as_str()?.trim(), GLUE_TASKS).map(|meant| format!("; did you mean {meant}?"))
 }
 
 /// Why this, in quotes, is not the name of an object.

@@ -7,6 +7,7 @@ mod yaml;
 
 use std::collections::BTreeSet;
 
+use bam_crds::experiment::NO_SUCH_TASK;
 use bam_crds::{BamExperiment, GROUP, VERSION};
 use kube_cel::{ErrorKind, Validator};
 use serde_json::Value;
@@ -123,7 +124,11 @@ fn faults(document: &Document, schema: &Schema, before: Option<&Value>) -> Vec<F
     faults.extend(errors.iter().flat_map(|error| fault::from_schema(document, schema, error)));
     faults.extend(metadata::faults(document, &value));
     faults.extend(list_keys(document, "", &value, &schema.structural));
-    faults.extend(rules(document, schema, &value, before, faults.is_empty()));
+    let broken = rules(document, schema, &value, before, faults.is_empty());
+    // A field that is wrong by itself has its sentence already.
+    let is_new = |rule: &Fault| faults.iter().all(|fault| fault.path.is_empty() || fault.path != rule.path);
+    let broken: Vec<_> = broken.into_iter().filter(is_new).collect();
+    faults.extend(broken);
     faults
 }
 
@@ -143,7 +148,7 @@ fn envelope(document: &Document, schema: &Schema, value: &Value) -> Vec<Fault> {
     faults
 }
 
-/// Items of a list that stand twice in it although their key must be unique.
+/// Items of a list that stand twice in it although they, or their keys, must be unique.
 fn list_keys(document: &Document, pointer: &str, value: &Value, schema: &Value) -> Vec<Fault> {
     match value {
         Value::Object(map) => map
@@ -159,6 +164,7 @@ fn list_keys(document: &Document, pointer: &str, value: &Value, schema: &Value) 
                 .flatten()
                 .filter_map(Value::as_str)
                 .collect();
+            let is_set = schema["x-kubernetes-list-type"] == "set";
             // One fault is enough for a list that is too long.
             let too_long = schema["maxItems"].as_u64().is_some_and(|most| items.len() as u64 > most);
             let mut seen = BTreeSet::new();
@@ -166,9 +172,14 @@ fn list_keys(document: &Document, pointer: &str, value: &Value, schema: &Value) 
             for (index, item) in items.iter().enumerate() {
                 let key: Vec<_> = keys.iter().map(|key| item[*key].to_string()).collect();
                 let below = format!("{pointer}/{index}");
-                if !keys.is_empty() && !too_long && !seen.insert(key.clone()) {
-                    let message = format!("{} {} stands twice in this list", keys.join(", "), key.join(", "));
-                    faults.push(Fault::at(document, &below, message));
+                let unique = if is_set { vec![item.to_string()] } else { key };
+                if !unique.is_empty() && !too_long && !seen.insert(unique.clone()) {
+                    let what = format!("{} {}", keys.join(", "), unique.join(", "));
+                    faults.push(Fault::at(
+                        document,
+                        &below,
+                        format!("{} stands twice in this list", what.trim_start()),
+                    ));
                 }
                 faults.extend(list_keys(document, &below, item, &schema["items"]));
             }
@@ -188,13 +199,24 @@ fn rules(document: &Document, schema: &Schema, value: &Value, before: Option<&Va
     let errors = errors.into_vec().into_iter();
     errors
         .filter(|error| is_sound || error.kind == ErrorKind::ValidationFailure)
+        .filter(|error| has_place(&value, &fault::pointer(&error.field_path)))
         .map(|error| {
             let pointer = fault::pointer(&error.field_path);
             let shown = document.text(&pointer).filter(|_| error.message.starts_with("must be"));
             let shown = shown.map(|text| format!(", but is {text}")).unwrap_or_default();
-            Fault::at(document, &pointer, error.message + &shown)
+            let given = value.pointer(&pointer).unwrap_or(&Value::Null);
+            let whose = if error.message.starts_with("is ") { format!("{given} ") } else { String::new() };
+            let meant = fault::meant_task(given).filter(|_| error.message == NO_SUCH_TASK);
+            Fault::at(document, &pointer, whose + &error.message + &shown + &meant.unwrap_or_default())
         })
         .collect()
+}
+
+/// Whether there can be such a field: a rule may blame a field of what should be an object and is none. (Behind a key with a
+/// dot, the pointer leads nowhere.)
+fn has_place(value: &Value, pointer: &str) -> bool {
+    let parent = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
+    value.pointer(parent).is_none_or(|parent| parent.is_object() || parent.is_array())
 }
 
 /// What an API server accepts, and what is most likely a slip.

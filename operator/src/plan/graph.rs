@@ -7,8 +7,8 @@ use bam_crds::experiment::{DistillSpec, PinnedInputs, TaskSpec};
 use bam_crds::identity::SEMANTICS_VERSION;
 use bam_crds::run::{Role, RunPod};
 use bam_crds::{
-    BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, Execution, Hyperparameters, InputsConfig,
-    RunConfig, Science, names,
+    BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, CustomTask, Digest, Execution, Hyperparameters,
+    InputsConfig, RunConfig, Science, names,
 };
 
 use super::teachers::{Named, Reference};
@@ -103,9 +103,10 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
     let all: Vec<_> = teachers.chain([student_hyperparameters(spec)]).collect();
     let config = InputsConfig {
         tasks: spec.tasks.iter().map(|task| task.name.clone()).collect(),
+        custom: spec.tasks.iter().filter_map(|task| Some((task.name.clone(), task.custom.clone()?))).collect(),
         max_seq_length: all.iter().map(|options| options.max_seq_length).max().unwrap_or_default(),
         debug: all.iter().all(|options| options.debug),
-        execution: execution(spec),
+        execution: execution(spec, &spec.tasks),
     };
     // What is looked at, and not with how many threads: a change of those leaves it the same check.
     let looked_at =
@@ -182,7 +183,7 @@ fn teacher(
     let science = Science {
         semantics_version: SEMANTICS_VERSION,
         model: found.model.clone(),
-        tasks: vec![identity(found, &task.name, Vec::new())?],
+        tasks: vec![identity(found, task, Vec::new())?],
         hyperparameters: teacher_hyperparameters(spec, distill, task),
         distillation: Distillation::default(),
         seed: TEACHER_SEED,
@@ -209,7 +210,7 @@ fn student(
     trial: u32,
 ) -> Result<Node, Why> {
     let of_task = |task: &str| -> Vec<Digest> { taught.get(task).cloned().into_iter().collect() };
-    let tasks = spec.tasks.iter().map(|task| identity(found, &task.name, of_task(&task.name)));
+    let tasks = spec.tasks.iter().map(|task| identity(found, task, of_task(&task.name)));
     let distillation = spec.distill.as_ref().map(|distill| Distillation {
         annealing: distill.annealing,
         weight: distill.weight.as_ref().map_or(Distillation::default().weight, |weight| weight.value()),
@@ -246,8 +247,9 @@ fn training(spec: &BamExperimentSpec, found: &InputsReport, training: Training) 
         return Err(Why::InputsIncomplete { lacks: format!("the weights of {}", spec.model.pretrained) });
     }
     let steps = steps::of(&science, &found.tasks);
-    let tasks = science.tasks.iter().map(|task| task.name.clone()).collect();
-    let config = RunConfig::new(science, execution(spec));
+    let tasks: Vec<_> = science.tasks.iter().map(|task| task.name.clone()).collect();
+    let own = spec.tasks.iter().filter(|task| tasks.contains(&task.name));
+    let config = RunConfig::new(science, execution(spec, own));
     Ok(Node {
         name: names::run(&config.science_hash, &spec.storage),
         title,
@@ -266,9 +268,16 @@ fn training(spec: &BamExperimentSpec, found: &InputsReport, training: Training) 
     })
 }
 
-fn identity(found: &InputsReport, task: &str, teachers: Vec<Digest>) -> Result<TaskIdentity, Why> {
-    let files = found.tasks.get(task).ok_or_else(|| Why::InputsIncomplete { lacks: format!("the data of {task}") })?;
-    Ok(TaskIdentity { name: task.to_owned(), train: files.train.clone(), dev: files.dev.clone(), teachers })
+fn identity(found: &InputsReport, task: &TaskSpec, teachers: Vec<Digest>) -> Result<TaskIdentity, Why> {
+    let name = &task.name;
+    let files = found.tasks.get(name).ok_or_else(|| Why::InputsIncomplete { lacks: format!("the data of {name}") })?;
+    Ok(TaskIdentity {
+        name: name.clone(),
+        custom: task.custom.as_ref().map(CustomTask::canonical),
+        train: files.train.clone(),
+        dev: files.dev.clone(),
+        teachers,
+    })
 }
 
 fn pod(spec: &BamExperimentSpec) -> RunPod {
@@ -285,9 +294,10 @@ fn teacher_hyperparameters(spec: &BamExperimentSpec, distill: &DistillSpec, task
     own.or(&distill.hyperparameters).or(&spec.hyperparameters.of_inputs()).resolve(1)
 }
 
-/// The part of a run that changes nothing of what it learns. Its store is a name here; the platform puts the folder in
-/// its place at which an attempt sees it.
-fn execution(spec: &BamExperimentSpec) -> Execution {
+/// The part of a run of these tasks that changes nothing of what it learns. Its store is a name here; the platform puts the
+/// folder in its place at which an attempt sees it.
+fn execution<'a>(spec: &BamExperimentSpec, tasks: impl IntoIterator<Item = &'a TaskSpec>) -> Execution {
+    let files = |task: &TaskSpec| Some((task.name.clone(), task.files.clone()?));
     Execution {
         store: spec.storage.uri(),
         pretrained: spec.model.pretrained.clone(),
@@ -295,5 +305,6 @@ fn execution(spec: &BamExperimentSpec) -> Execution {
         micro_batch_tokens: spec.compute.micro_batch_tokens,
         save_checkpoints_steps: spec.compute.save_checkpoints_steps,
         write_test_outputs: spec.compute.write_test_outputs,
+        files: tasks.into_iter().filter_map(files).collect(),
     }
 }

@@ -45,6 +45,7 @@ mod tests {
         };
         let identity = |name: &str| TaskIdentity {
             name: name.to_owned(),
+            custom: None,
             train: digest.clone(),
             dev: digest.clone(),
             teachers: Vec::new(),

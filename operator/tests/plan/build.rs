@@ -20,7 +20,7 @@ pub fn digest(of: &str) -> Digest {
 /// An experiment over `tasks` with a student per trial.
 pub fn experiment(tasks: &[&str]) -> BamExperiment {
     let spec = BamExperimentSpec {
-        tasks: tasks.iter().map(|name| TaskSpec { name: (*name).to_owned(), teacher: None }).collect(),
+        tasks: tasks.iter().map(|name| TaskSpec { name: (*name).to_owned(), ..Default::default() }).collect(),
         distill: None,
         hyperparameters: Default::default(),
         seed: 1,

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use bam_crds::experiment::{BamExperiment, ExperimentPhase, TeacherSpec};
 use bam_crds::run::{Role, RunPhase};
-use bam_crds::{BamExperimentStatus, Digest, HyperparameterOverrides};
+use bam_crds::task::TaskMetric;
+use bam_crds::{BamExperimentStatus, CustomTask, Digest, HyperparameterOverrides, TaskFiles};
 use bam_operator::plan::graph::{Node, inputs, trainings};
 
 use k8s_openapi::jiff::SignedDuration;
@@ -95,6 +96,38 @@ fn experiments_that_need_the_same_teacher_name_the_same_run() {
     one.spec.storage.persistent_volume_claim.claim_name = "elsewhere".to_owned();
     assert_ne!(nodes(&one)[0].name, nodes(&other)[0].name, "in another store it is another run");
     assert_eq!(nodes(&one)[0].science_hash(), nodes(&other)[0].science_hash());
+}
+
+#[test]
+fn a_task_of_one_s_own_is_known_by_its_meaning_and_found_by_its_files() {
+    let with = |folder: &str, metric: Option<TaskMetric>| {
+        let mut experiment = build::distilled(&["rte", "own"]);
+        let own = &mut experiment.spec.tasks[1];
+        let path = |file: &str| format!("{folder}/{file}.csv");
+        own.files = Some(TaskFiles { train: path("train"), dev: path("dev"), test: None });
+        let said = r#"{"format": "CSV", "textA": "text", "label": "mood", "labels": ["bad", "good"]}"#;
+        own.custom = Some(CustomTask { metric, ..serde_json::from_str(said).unwrap() });
+        experiment
+    };
+    let (here, there) = (with("here", None), with("there", Some(TaskMetric::Accuracy)));
+    let nodes_here = nodes(&here);
+    let names = |nodes: &[Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        names(&nodes_here),
+        names(&nodes(&there)),
+        "neither moving its files nor writing out a default renames a run"
+    );
+    assert_ne!(names(&nodes_here), names(&nodes(&with("here", Some(TaskMetric::Matthews)))));
+
+    let files = |node: &Node| node.spec.config.as_ref().unwrap().execution.files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        nodes_here.iter().map(files).collect::<Vec<_>>(),
+        [vec![], vec!["own".to_owned()], vec!["own".to_owned()]]
+    );
+    assert!(nodes_here.iter().all(|node| node.spec.config.as_ref().unwrap().problems().is_empty()));
+    let check = inputs(&here.spec, "key").spec.inputs.unwrap();
+    assert_eq!((check.problems(), check.tasks.len(), check.custom.len()), (vec![], 2, 1));
+    assert!(nodes_here.iter().all(|node| node.steps.is_some()), "its rows are counted like those of any task");
 }
 
 #[test]

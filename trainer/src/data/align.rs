@@ -2,8 +2,8 @@
 //! if so, in the student's order. Checked before the first step, because the reference dies in the
 //! middle of it with a bare `KeyError`, or learns from another row's logits.
 
+use super::rows::{Row, row_hash};
 use super::targets::Targets;
-use super::tsv::{Row, row_hash};
 use crate::task::{Split, Task};
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ const SHOWN: usize = 20;
 /// One reason why a student cannot learn from a teacher's targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetFault {
-    /// The training row, as `<task>/<file>:<line>`; `None` where all rows are meant.
+    /// The training row, as `<file>:<line>`; `None` where all rows are meant.
     pub row: Option<String>,
     /// Example id of that row.
     pub eid: Option<u32>,
@@ -164,9 +164,8 @@ impl Aligner<'_> {
             self.faults.more += 1;
             return;
         }
-        let file = self.task.layout(Split::Train).map_or("train.tsv", |layout| &layout.file);
         self.faults.faults.push(TargetFault {
-            row: row.map(|row| format!("{}/{file}:{}", self.task.name, row.line)),
+            row: row.map(|row| format!("{}:{}", self.task.file(Split::Train), row.line)),
             eid: row.map(|row| row.eid),
             message,
         });

@@ -1,7 +1,7 @@
 //! Teachers that fit, and those that do not.
 
 use super::*;
-use crate::data::tsv::Label;
+use crate::data::rows::Label;
 use crate::task::find;
 use proptest::prelude::*;
 

@@ -36,6 +36,14 @@ pub enum FaultKind {
     BlankLine,
     /// A row with too few fields.
     MissingColumn,
+    /// A column that the header does not name, or twice.
+    NoSuchColumn,
+    /// A row that has not as many fields as the first line.
+    UnevenRow,
+    /// A row that its format cannot hold: no JSON object, a quote that is never closed.
+    BadRecord,
+    /// A field that is no text.
+    WrongType,
     /// A label that the task does not have.
     UnknownLabel,
     /// A score that is no number or out of range.
@@ -55,7 +63,7 @@ impl fmt::Display for Fault {
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }
-        if let Some(column) = self.column {
+        if let Some(column) = &self.column {
             write!(f, ", {column}")?;
         }
         write!(f, ": {}", self.message)

@@ -1,8 +1,8 @@
 //! From texts to the piece ids of a row: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to the
 //! longest length that is allowed. Rows are not padded here, for padding is the largest waste.
 
+use super::rows::Row;
 use super::tokenize::{Scratch, Tokenizer};
-use super::tsv::Row;
 use std::sync::Mutex;
 
 /// Rows that a thread takes at a time.

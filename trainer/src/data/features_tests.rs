@@ -1,7 +1,7 @@
 //! How rows are cut and laid out.
 
 use super::*;
-use crate::data::tsv::Label;
+use crate::data::rows::Label;
 use proptest::prelude::*;
 use std::path::Path;
 

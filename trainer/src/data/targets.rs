@@ -3,7 +3,7 @@
 //!
 //! File `targets/<task>.safetensors`: `logits` F32 [rows, outputs] (a regression's one output is on
 //! the 0 to 1 scale), `eid` I64 [rows], `row_hash` I64 [rows] (the bits of
-//! [`row_hash`](super::tsv::row_hash)), and one metadata entry, `targets`: a JSON object with
+//! [`row_hash`](super::rows::row_hash)), and one metadata entry, `targets`: a JSON object with
 //! `format`, `task` and `labels` (those of the columns in order, none for a regression). The same
 //! targets are the same bytes.
 
@@ -28,7 +28,7 @@ pub struct Targets {
     pub labels: Vec<String>,
     /// Example ids, one per row, each once.
     pub eids: Vec<u32>,
-    /// [`row_hash`](super::tsv::row_hash) of each row.
+    /// [`row_hash`](super::rows::row_hash) of each row.
     pub row_hashes: Vec<u64>,
     /// [rows, outputs], row by row.
     pub logits: Vec<f32>,

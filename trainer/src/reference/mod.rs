@@ -1,6 +1,7 @@
 //! The reference's command line: `bam-trainer MODEL_NAME BAM_DIR HPARAMS`, with its options, its defaults, and its files
 //! in its places. Training itself is [`run`](crate::run): a model name only points at runs in the store.
 
+mod custom;
 mod options;
 mod outputs;
 mod results;
@@ -11,7 +12,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
 use bam_crds::identity::SEMANTICS_VERSION;
-use bam_crds::store::glue_data;
 use bam_crds::{Digest, Execution, ExitReason, InputsConfig, RunConfig, RunReport, Science};
 
 pub use options::Options;
@@ -24,7 +24,7 @@ use crate::interrupt::Interrupt;
 use crate::report::Reporter;
 use crate::run::{Machinery, run as run_one};
 use crate::store::Store;
-use crate::task::{self, Task};
+use crate::task::Task;
 
 /// Trains all trials of a model and writes what the reference writes.
 ///
@@ -47,8 +47,7 @@ pub fn run(
     let machinery = Machinery::new(None, reporter, interrupt)?;
     let execution = execution(bam_dir, &options);
     let inputs = inputs_config(&options, execution.clone());
-    let found =
-        inputs::check(&inputs, &machinery.reporter).map_err(|failure| with_hint(failure, &options.task_names))?;
+    let found = inputs::check(&inputs, &machinery.reporter).map_err(|failure| with_hint(failure, &options))?;
 
     let folder = ModelFolder::create(&store, model_name)?;
     let mut reports = Vec::new();
@@ -90,6 +89,7 @@ fn execution(bam_dir: &Path, options: &Options) -> Execution {
         pretrained: options.pretrained_model_name.clone(),
         save_checkpoints_steps: Some(options.save_checkpoints_steps),
         write_test_outputs: options.test_outputs > 0,
+        files: options.custom_tasks.files.clone(),
         ..Execution::default()
     }
 }
@@ -98,6 +98,7 @@ fn inputs_config(options: &Options, execution: Execution) -> InputsConfig {
     let resolved = options.hyperparameters.resolve(options.task_names.len());
     InputsConfig {
         tasks: options.task_names.clone(),
+        custom: options.custom_tasks.meanings.clone(),
         max_seq_length: resolved.max_seq_length,
         debug: resolved.debug,
         execution,
@@ -105,16 +106,12 @@ fn inputs_config(options: &Options, execution: Execution) -> InputsConfig {
 }
 
 /// The reference predicts test splits unless told not to, and some downloads lack them.
-fn with_hint(failure: Failure, task_names: &[String]) -> Failure {
+fn with_hint(failure: Failure, options: &Options) -> Failure {
     let hint = "\nIf only test files are missing, \"write_test_outputs\": false does without them.";
-    let layouts = |task: &'static Task| task.layouts.iter().map(move |layout| (task, layout));
-    let files: Vec<String> = task_names
-        .iter()
-        .filter_map(|name| task::find(name))
-        .flat_map(layouts)
-        .filter(|(_, layout)| !layout.split.has_labels())
-        .map(|(task, layout)| format!("/{}/{}: ", glue_data(&task.name), layout.file))
-        .collect();
+    let tasks: Vec<Task> = options.task_names.iter().filter_map(|name| options.task(name)).collect();
+    let file = |task: &Task, split| format!("/{}: ", task.path(split));
+    let files: Vec<String> =
+        tasks.iter().flat_map(|task| task.test_splits().map(|split| file(task, split)).collect::<Vec<_>>()).collect();
     let test_file = failure.message.lines().any(|line| files.iter().any(|file| line.contains(file)));
     match failure.reason {
         ExitReason::MissingInput if test_file => Failure { message: failure.message.clone() + hint, ..failure },
@@ -130,6 +127,7 @@ fn warn(warning: &str) {
 fn science(options: &Options, inputs: &InputsReport, teachers: &[(String, Digest)], trial: u32) -> Science {
     let task = |name: &String| TaskIdentity {
         name: name.clone(),
+        custom: options.custom_tasks.meanings.get(name).cloned(),
         train: inputs.tasks[name].train.clone(),
         dev: inputs.tasks[name].dev.clone(),
         teachers: teachers.iter().filter(|(task, _)| task == name).map(|(_, run)| run.clone()).collect(),
@@ -175,16 +173,22 @@ mod tests {
 
     #[test]
     fn the_hint_about_test_files_comes_when_one_is_missing_wherever_the_store_is() {
-        let names = ["rte".to_owned(), "mnli".to_owned()];
+        let own = r#"{"train": "own/train", "dev": "own/dev", "test": "own/test.csv", "format": "CSV", "text_a": "a",
+            "label": "b", "labels": ["no", "yes"]}"#;
+        let options =
+            options::parse(&format!(r#"{{"task_names": ["rte", "mnli", "own"], "custom_tasks": {{"own": {own}}}}}"#));
+        let options = options.unwrap();
         for (path, hinted) in [
             ("/tmp/test-bam/glue_data/rte/train.tsv", false),
             ("/bam/glue_data/mnli/dev_matched.tsv", false),
             ("/bam/pretrained_models/test.tsv/vocab.txt", false),
             ("/bam/glue_data/rte/test.tsv", true),
             ("/bam/glue_data/mnli/diagnostic.tsv", true),
+            ("/bam/own/test.csv", true),
+            ("/bam/own/dev", false),
         ] {
             let missing = format!("first line\n{path}: the file is missing; put it there");
-            let failure = with_hint(Failure::new(ExitReason::MissingInput, missing), &names);
+            let failure = with_hint(Failure::new(ExitReason::MissingInput, missing), &options);
             assert_eq!(failure.message.contains("write_test_outputs"), hinted, "{path}");
         }
     }

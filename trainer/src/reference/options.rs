@@ -7,9 +7,10 @@ use bam_crds::hyperparameters::{NAMES, camel_case};
 use bam_crds::{ExitReason, HyperparameterOverrides, nearest};
 use serde_json::{Map, Value};
 
+use super::custom::{CustomTasks, custom_tasks};
 use crate::failure::{Failure, Problems};
 use crate::prepare::unknown_task;
-use crate::task;
+use crate::task::{self, Task};
 
 /// Options that mean nothing here: scripts that set them go on working.
 const WITHOUT_MEANING: &[(&str, &str)] = &[
@@ -28,6 +29,7 @@ const WITHOUT_MEANING: &[(&str, &str)] = &[
 /// Options of the program, beside those of the training in [`NAMES`].
 const OTHERS: &[&str] = &[
     "task_names",
+    "custom_tasks",
     "pretrained_model_name",
     "distill",
     "teachers",
@@ -54,6 +56,8 @@ const LARGEST_SEED: u32 = 1_000_000_000;
 pub struct Options {
     /// The tasks in order.
     pub task_names: Vec<String>,
+    /// What tasks are that are not built in (this program's own option).
+    pub custom_tasks: CustomTasks,
     /// Folder below `pretrained_models`.
     pub pretrained_model_name: String,
     /// Model name of each task's teacher; empty unless `distill`.
@@ -80,6 +84,13 @@ pub struct Options {
     pub hyperparameters: HyperparameterOverrides,
     /// One sentence for each option that was given and means nothing.
     pub warnings: Vec<String>,
+}
+
+impl Options {
+    /// A task by its name.
+    pub fn task(&self, name: &str) -> Option<Task> {
+        task::one(name, self.custom_tasks.meanings.get(name), self.custom_tasks.files.get(name))
+    }
 }
 
 /// Parses JSON text, or the content of the file that `text` names.
@@ -151,7 +162,9 @@ impl Reader<'_> {
         let distill = self.take("distill", false);
         let teachers: BTreeMap<String, String> = self.take("teachers", BTreeMap::new());
         let write = |on: bool, trials: u32| if on { trials } else { 0 };
+        let custom = self.take("custom_tasks", BTreeMap::new());
         Options {
+            custom_tasks: custom_tasks(custom, &mut |problem| self.problem("custom_tasks", &problem)),
             pretrained_model_name: self.take("pretrained_model_name", "uncased_L-12_H-768_A-12".to_owned()),
             teachers: if distill { self.one_teacher_per_task(&task_names, teachers) } else { BTreeMap::new() },
             task_names,
@@ -235,7 +248,7 @@ fn check(options: &Options, problems: &mut Problems) {
         problem("task_names is empty: name at least one task".to_owned());
     }
     for (position, name) in options.task_names.iter().enumerate() {
-        if task::find(name).is_none() {
+        if options.task(name).is_none() {
             problem(format!("task_names: {}", unknown_task(name)));
         }
         if options.task_names[..position].contains(name) {
@@ -346,7 +359,8 @@ mod tests {
         for option in table.split_whitespace() {
             assert!(names().contains(&option), "{option}");
         }
-        assert_eq!(names().len(), table.split_whitespace().count() + 3, "and seed, write_trace, write_tensorboard");
+        let own = table.split_whitespace().count() + 4;
+        assert_eq!(names().len(), own, "and seed, custom_tasks, write_trace, write_tensorboard");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl ModelFolder {
         let (config, _) = trials.last().expect("a trial was finished");
         let run = store.run(&config.science_hash);
         for name in &options.task_names {
-            let Some(task) = task::find(name) else { continue };
+            let Some(task) = &options.task(name) else { continue };
             if trial <= options.distill_outputs {
                 self.predictions(&run, &layout::targets(name), task, Split::Train, trial)?;
             }
@@ -137,14 +137,19 @@ fn two_places(value: f64) -> String {
 }
 
 fn scores(trials: &Trials) -> Vec<TrialScores> {
-    let of_task = |result: &TaskResult| (result.task.clone(), metrics(result));
-    trials.iter().map(|(_, report)| report.results.iter().map(of_task).collect()).collect()
+    let of_trial = |(config, report): &(RunConfig, RunReport)| {
+        report.results.iter().map(|result| (result.task.clone(), metrics(config, result))).collect()
+    };
+    trials.iter().map(of_trial).collect()
 }
 
-/// The reference's metrics in its order. It has no F1, which stands in `results.json`.
-fn metrics(result: &TaskResult) -> Vec<(String, f64)> {
-    let known = task::find(&result.task).map(|task| task.metrics.clone()).unwrap_or_default();
-    let names = known.iter().filter(|metric| **metric != Metric::F1).map(|metric| metric.name()).chain(["loss"]);
+/// The reference's metrics in its order. It has no F1 of its tasks, which stands in `results.json`.
+fn metrics(config: &RunConfig, result: &TaskResult) -> Vec<(String, f64)> {
+    let identity = config.science.tasks.iter().find(|task| task.name == result.task);
+    let task = identity.and_then(|identity| task::of(identity, config.execution.files.get(&identity.name)));
+    let metrics = task.map(|task| task.metrics).unwrap_or_default();
+    let is_known = |metric: &Metric| *metric != Metric::F1 || metrics.first() == Some(&Metric::F1);
+    let names = metrics.iter().copied().filter(is_known).map(Metric::name).chain(["loss"]);
     names.map(|name| (name.to_owned(), result.metrics.get(name).copied().unwrap_or(f64::NAN))).collect()
 }
 

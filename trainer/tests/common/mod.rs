@@ -94,6 +94,7 @@ impl Fixture {
     pub fn inputs_command(&self, tasks: &[&str]) -> (Command, PathBuf) {
         let config = InputsConfig {
             tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
+            custom: Default::default(),
             max_seq_length: 32,
             debug: false,
             execution: self.execution(),
@@ -117,6 +118,7 @@ impl Fixture {
         let overrides: HyperparameterOverrides = serde_json::from_str(options).unwrap();
         let task = |(number, name): (usize, &&str)| TaskIdentity {
             name: (*name).to_owned(),
+            custom: None,
             train: inputs.tasks[*name].train.clone(),
             dev: inputs.tasks[*name].dev.clone(),
             teachers: teachers.get(number).map(|teacher| (*teacher).clone()).into_iter().collect(),
