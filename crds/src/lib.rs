@@ -21,7 +21,7 @@ pub mod schema;
 pub mod shares;
 pub mod store;
 
-pub use config::{Execution, InputsConfig, RunConfig, Science};
+pub use config::{Execution, Fetch, InputsConfig, RunConfig, Science};
 pub use hyperparameters::{HyperparameterOverrides, Hyperparameters};
 pub use identity::Digest;
 pub use nearest::nearest;

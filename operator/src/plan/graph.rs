@@ -105,6 +105,7 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
         tasks: spec.tasks.iter().map(|task| task.name.clone()).collect(),
         max_seq_length: all.iter().map(|options| options.max_seq_length).max().unwrap_or_default(),
         debug: all.iter().all(|options| options.debug),
+        fetch: spec.fetch.clone(),
         execution: execution(spec),
     };
     Node {

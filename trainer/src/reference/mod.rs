@@ -98,6 +98,7 @@ fn inputs_config(options: &Options, execution: Execution) -> InputsConfig {
         tasks: options.task_names.clone(),
         max_seq_length: resolved.max_seq_length,
         debug: resolved.debug,
+        fetch: None,
         execution,
     }
 }

@@ -98,6 +98,7 @@ impl Fixture {
             tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
             max_seq_length: 32,
             debug: false,
+            fetch: None,
             execution: self.execution(),
         };
         let (path, report) = (self.path("inputs.json"), self.path("inputs-report.json"));
