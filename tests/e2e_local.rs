@@ -11,6 +11,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use server::{Fault, Page, Server};
+
+#[path = "../trainer/tests/common/server.rs"]
+mod server;
 
 /// A tiny random model on the first 50 lines of the demo data: seconds instead of minutes, and the whole way.
 const DEBUG: &str = r#"
@@ -132,6 +136,32 @@ fn one_manifest_trains_two_teachers_and_then_the_student() {
     assert!(again.status.success(), "{}", text(&again));
     assert_eq!(again.stdout, output.stdout, "a finished experiment shows its table at once");
     assert!(begin.elapsed() < Duration::from_secs(30), "it was trained again");
+}
+
+#[test]
+fn a_manifest_that_says_so_fetches_the_model_once_and_without_a_second_check() {
+    let Some(store) = Store::new("a manifest that fetches") else { return };
+    let whole = store.path("pretrained_models/all-MiniLM-L6-v2");
+    let server = Server::start();
+    for (name, faults) in [("config.json", 0), ("vocab.txt", 1), ("model.safetensors", 1)] {
+        let faults = vec![Fault::Cut(1000); faults];
+        server.put(
+            &format!("/org/minilm/resolve/main/{name}"),
+            Page::new(fs::read(whole.join(name)).unwrap()).with(faults),
+        );
+    }
+    fs::remove_file(store.path("pretrained_models")).unwrap();
+    let fetch = format!("  fetch: {{ model: org/minilm, modelUrl: {:?} }}\n", server.url);
+    let manifest = format!("{}{fetch}", DEBUG.replace("{ name: rte }, ", "").replace("  distill: {}\n", ""));
+    let output = store.run(&manifest);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(store.path("pretrained_models/all-MiniLM-L6-v2/fetched.json").exists());
+    let asked = server.paths();
+    let again = store.run(&manifest);
+    assert!(again.status.success(), "{}", text(&again));
+    assert_eq!(server.paths(), asked);
+    let attempts = fs::read_dir(store.path(".bam/attempts")).unwrap().count();
+    assert_eq!(attempts, 2, "one check of the inputs, one training");
 }
 
 /// Waits for a child at most so long.

@@ -256,6 +256,9 @@ pub struct InputsConfig {
     /// The first 50 lines and no weights.
     #[serde(default, skip_serializing_if = "is_default")]
     pub debug: bool,
+    /// What to download first. Absent: no network is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<Fetch>,
     /// Where the inputs are.
     pub execution: Execution,
 }
@@ -266,6 +269,42 @@ impl InputsConfig {
         let custom = self.custom.iter();
         custom.flat_map(|(name, custom)| custom_problems(name, Some(custom), &self.execution)).collect()
     }
+}
+
+const ADDRESS: &str = "^https?://[!-~]+$";
+
+/// Inputs that are downloaded where the store lacks them. What is there is never replaced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "(has(self.glue) && self.glue) || has(self.model)", "message": "nothing to fetch: set `glue: true`, name a `model`, or remove `fetch`"},
+    {"rule": "has(self.model) || !(has(self.revision) || has(self.modelUrl))", "message": "`revision` and `modelUrl` are about a `model`: name one"},
+]))]
+pub struct Fetch {
+    /// The data of the tasks, as GLUE publishes them. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub glue: bool,
+    /// The pretrained model, by its name in a model repository: `google-bert/bert-base-uncased`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 193), regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?$"))]
+    pub model: Option<String>,
+    /// Branch, tag or commit of the model. Default main.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"))]
+    pub revision: Option<String>,
+    /// What GLUE's files are below, if not where they are published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), regex(pattern = ADDRESS))]
+    pub glue_url: Option<String>,
+    /// A model repository in Hugging Face's layout, if not that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), regex(pattern = ADDRESS))]
+    pub model_url: Option<String>,
+    /// SHA-256 of all that may be taken, by file name (`RTE.zip`, `model.safetensors`): with it, nothing else is. Default: for
+    /// GLUE's files what they are known to be, and any model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub lock: BTreeMap<String, Digest>,
 }
 
 /// What a check of the inputs found: the identities that runs are made of.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::HyperparameterOverrides;
-use crate::config::InputsReport;
+use crate::config::{Fetch, InputsReport};
 use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
@@ -83,6 +83,9 @@ pub struct BamExperimentSpec {
     pub model: ModelSpec,
     /// The artifact store: data, weights and results (the reference's BAM_DIR).
     pub storage: StorageSpec,
+    /// Download inputs that the store lacks, before they are checked. Absent: nothing is downloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<Fetch>,
     /// What each run gets.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compute: ComputeSpec,

@@ -23,7 +23,7 @@ pub mod statistics;
 pub mod store;
 pub mod task;
 
-pub use config::{Execution, InputsConfig, RunConfig, Science};
+pub use config::{Execution, Fetch, InputsConfig, RunConfig, Science};
 pub use hyperparameters::{HyperparameterOverrides, Hyperparameters};
 pub use identity::Digest;
 pub use nearest::nearest;

@@ -143,6 +143,8 @@ pub struct TaskResult {
 /// What an attempt is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Stage {
+    /// Downloading inputs.
+    Fetching,
     /// Reading rows, checking teachers.
     Preparing,
     /// Optimizer steps.
@@ -159,6 +161,7 @@ impl Stage {
     /// As a person says it.
     pub fn words(self) -> &'static str {
         match self {
+            Self::Fetching => "fetching",
             Self::Preparing => "preparing",
             Self::Training => "training",
             Self::Evaluating => "evaluating",
@@ -174,9 +177,9 @@ impl Stage {
 pub struct Progress {
     /// What is going on.
     pub stage: Stage,
-    /// Units done of this stage: optimizer steps, or rows.
+    /// Units done of this stage: optimizer steps, rows or bytes.
     pub done: u64,
-    /// Units in all.
+    /// Units in all; 0: unknown.
     pub total: u64,
     /// Weighted sum of the losses of the last step's rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@
 //!                     checkpoints/<attempt>/
 //!                     report.json results.json
 //! models/<name>/                              the reference's layout, for its command line
-//! glue_data/<task>/ pretrained_models/<name>/ inputs
+//! glue_data/<task>/ pretrained_models/<name>/ inputs; fetched.json in those that were fetched
 //! ```
 
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ pub const TARGETS: &str = "targets";
 pub const MODEL: &str = "model";
 /// Name of the final report in a run's folder.
 pub const REPORT: &str = "report.json";
+/// Name of the record in a folder of inputs that was fetched: what it is, and where it comes from.
+pub const FETCHED: &str = "fetched.json";
 /// Name of the scores in a run's folder.
 pub const RESULTS: &str = "results.json";
 

@@ -10,7 +10,7 @@ pub enum Config {
     /// Of `bam-trainer train`.
     Training(Box<RunConfig>),
     /// Of `bam-trainer inputs`.
-    Inputs(InputsConfig),
+    Inputs(Box<InputsConfig>),
 }
 
 /// The run's spec with the folder in which an attempt sees the store, and the rung of the out-of-memory ladder. None: the
@@ -18,7 +18,7 @@ pub enum Config {
 pub fn config(spec: &BamRunSpec, store: &str, micro_batch_tokens: Option<u32>) -> Option<Config> {
     let mut config = match (&spec.config, &spec.inputs) {
         (Some(config), _) => Config::Training(Box::new(config.clone())),
-        (None, Some(inputs)) => Config::Inputs(inputs.clone()),
+        (None, Some(inputs)) => Config::Inputs(Box::new(inputs.clone())),
         (None, None) => return None,
     };
     let execution = match &mut config {

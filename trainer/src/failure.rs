@@ -97,6 +97,11 @@ impl Problems {
         self.0.push(Failure::new(reason, message));
     }
 
+    /// Is there any?
+    pub fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// All problems as one failure: a line each. The reason is that of the problem which a retry helps least.
     ///
     /// # Errors

@@ -13,12 +13,13 @@ use crate::base::Base;
 use crate::data::rows::Row;
 use crate::digest;
 use crate::failure::{Failure, Problems};
+use crate::fetch;
 use crate::prepare::{data_file, further_splits, read_rows, unknown_task};
 use crate::report::Reporter;
 use crate::store::Store;
 use crate::task::{self, Split, Task};
 
-/// Reads everything and reports the identities that runs are made of.
+/// Reads everything and reports the identities that runs are made of. What is to be fetched is there then.
 ///
 /// # Errors
 /// All problems at once.
@@ -28,6 +29,9 @@ pub fn check(config: &InputsConfig, reporter: &Reporter) -> Result<InputsReport,
         problems => return Err(Failure::new(ExitReason::BadConfig, problems.join("\n"))),
     }
     let store = Store::open(&config.execution.store)?;
+    if let Some(wanted) = &config.fetch {
+        fetch::inputs(config, wanted, reporter)?;
+    }
     let options =
         Hyperparameters { max_seq_length: config.max_seq_length, debug: config.debug, ..Hyperparameters::default() };
     let mut problems = Problems::default();

@@ -2,7 +2,7 @@
 //!
 //! The way of a run: [`prepare`] (files to rows, everything checked) → [`train`] (optimizer steps, resumable) →
 //! [`evaluate`] → targets and model into the [`store`], the manifest last; [`run`] is that sentence. [`reference`] is the
-//! command line of the reference on top of it, [`inputs`] the check before it.
+//! command line of the reference on top of it, [`inputs`] the check before it, [`fetch`] what brings the inputs.
 
 pub mod base;
 pub mod checkpoint;
@@ -14,6 +14,7 @@ mod durable;
 pub mod ending;
 pub mod evaluate;
 pub mod failure;
+pub mod fetch;
 pub mod inputs;
 pub mod interrupt;
 pub mod journal;

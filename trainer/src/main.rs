@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use bam_crds::{ExitReason, InputsConfig, RunConfig, RunReport};
 use bam_trainer::ending::{self, Ending, exit_code, guarded};
 use bam_trainer::failure::Failure;
+use bam_trainer::fetch::{self, Client, Fetcher, Lock, ModelRequest, Patience};
 use bam_trainer::interrupt::{self, Interrupt};
 use bam_trainer::journal::Journals;
 use bam_trainer::report::Reporter;
@@ -17,6 +18,7 @@ use bam_trainer::submission::{self, Submission};
 use bam_trainer::{device, inputs, reference, serve};
 use clap::{Args, Parser, Subcommand};
 use serde::de::DeserializeOwned;
+use url::Url;
 
 /// Trains BERT with BAM (Born-Again Multi-task networks).
 ///
@@ -57,6 +59,8 @@ enum Command {
         #[command(flatten)]
         words: Words,
     },
+    /// Fetch GLUE's data and a pretrained model into a BAM_DIR. What is there already needs no network.
+    Fetch(Box<Fetch>),
     /// Check data and weights, and report their digests.
     Inputs {
         /// File with an InputsConfig (JSON).
@@ -67,6 +71,33 @@ enum Command {
     },
     /// Make the zip that GLUE's leaderboard takes.
     Submission(Submission),
+}
+
+#[derive(Debug, Args)]
+struct Fetch {
+    /// Folder for glue_data and pretrained_models.
+    bam_dir: PathBuf,
+    /// Tasks whose data to fetch, such as rte,mrpc; `all`: the whole of GLUE.
+    #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
+    tasks: Vec<String>,
+    /// Pretrained model to fetch, such as google-bert/bert-base-uncased.
+    #[arg(long, value_name = "ORG/NAME")]
+    model: Option<String>,
+    /// Branch, tag or commit of the model.
+    #[arg(long, default_value = fetch::MAIN, requires = "model")]
+    revision: String,
+    /// Name of its folder in pretrained_models; by default the model's own, without ORG.
+    #[arg(long = "as", value_name = "NAME", requires = "model")]
+    folder: Option<String>,
+    /// Digests of all that may be taken, as sha256sum writes them.
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// What GLUE's files are below.
+    #[arg(long, value_name = "URL", default_value = fetch::GLUE_URL)]
+    glue_url: Url,
+    /// Model repository, in Hugging Face's layout. A token in HF_TOKEN is shown to it.
+    #[arg(long, value_name = "URL", env = "HF_ENDPOINT", default_value = fetch::MODEL_URL)]
+    model_url: Url,
 }
 
 /// Where it says how it is getting on, and how it ended.
@@ -94,8 +125,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let reporter = if cli.command.is_some() { Reporter::detect() } else { Reporter::for_a_person() };
     let words = cli.command.as_ref().and_then(Command::words);
+    let reporter = if words.is_some() { Reporter::detect() } else { Reporter::for_a_person() };
     let ending = Ending { report: words.map(|words| words.report.clone()), board: reporter.board().clone() };
     let interrupt = match Interrupt::watch(on_signal(&ending, &reporter)) {
         Ok(interrupt) => interrupt,
@@ -153,8 +184,28 @@ impl Command {
     fn words(&self) -> Option<&Words> {
         match self {
             Self::Train { words, .. } | Self::Inputs { words, .. } => Some(words),
-            Self::Submission(_) => None,
+            Self::Submission(_) | Self::Fetch(_) => None,
         }
+    }
+}
+
+impl Fetch {
+    fn fetch(&self, reporter: &Reporter) -> Result<(), Failure> {
+        let tasks = match &self.tasks[..] {
+            [all] if all == "all" => fetch::DATA_SETS.iter().map(|set| set.task.to_owned()).collect(),
+            tasks => tasks.to_vec(),
+        };
+        let model = self.model.as_ref().map(|model| ModelRequest {
+            url: self.model_url.clone(),
+            model: model.clone(),
+            revision: self.revision.clone(),
+            folder: self.folder.clone(),
+        });
+        let lock = self.lock.as_deref().map(Lock::read).transpose()?;
+        let request =
+            fetch::Request { bam_dir: self.bam_dir.clone(), tasks, glue_url: self.glue_url.clone(), model, lock };
+        let client = Client::from_environment(&self.model_url);
+        fetch::fetch(&request, Fetcher { client, patience: Patience::default(), reporter })
     }
 }
 
@@ -164,6 +215,10 @@ fn work(cli: &Cli, reporter: Reporter, interrupt: Interrupt) -> Result<RunReport
             let config: RunConfig = read(config)?;
             check(&config)?;
             run(&config, attempt, &Machinery::new(config.execution.threads, reporter, interrupt)?, journals)
+        }
+        (Some(Command::Fetch(arguments)), _) => {
+            arguments.fetch(&reporter)?;
+            Ok(RunReport::new(ExitReason::Completed, ""))
         }
         (Some(Command::Inputs { config, .. }), _) => {
             let config: InputsConfig = read(config)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bam_crds::report::Stage;
 use bam_crds::{Digest, Progress, RunReport};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, Steps};
 use crate::journal::StepRecord;
@@ -89,7 +89,7 @@ impl Reporter {
         let now = Instant::now();
         let state = State { said: now, window: Window::new(), begin: (now, 0) };
         let voice = match std::io::stdout().is_terminal() {
-            true => Voice::Bar(ProgressBar::new(0).with_style(style())),
+            true => Voice::Bar(ProgressBar::new(0)),
             false => without_terminal,
         };
         Self { voice, board: Board::new(), state: RefCell::new(state) }
@@ -132,6 +132,7 @@ impl Reporter {
         state.begin = (Instant::now(), done);
         match &self.voice {
             Voice::Bar(bar) => {
+                bar.set_style(style(stage));
                 bar.set_message(stage.words());
                 bar.set_length(total);
                 bar.set_position(done);
@@ -263,10 +264,18 @@ impl State {
         let (since, before) = self.begin;
         let elapsed = since.elapsed().as_secs_f64();
         let rate = (done - before) as f64 / elapsed.max(1e-3);
-        let left = (total - done) as f64 / rate.max(1e-9);
+        let left = total.saturating_sub(*done) as f64 / rate.max(1e-9);
         let percent = 100.0 * *done as f64 / (*total).max(1) as f64;
         let (elapsed, left) = (clock(elapsed as u64), clock(left as u64));
         let loss = loss.map(|loss| format!(", loss {loss:.4}")).unwrap_or_default();
+        if *stage == Stage::Fetching {
+            let (done, rate) = (DecimalBytes(*done), DecimalBytes(rate as u64));
+            let of = match total {
+                0 => String::new(),
+                total => format!(" of {} = {percent:.1}%", DecimalBytes(*total)),
+            };
+            return format!("{}: {done}{of}, {rate}/s, elapsed {elapsed}, ETA {left}", stage.words());
+        }
         let (stage, unit) = (stage.words(), unit(*stage));
         format!("{stage}: {done}/{total} = {percent:.1}%, {rate:.1} {unit}/s, elapsed {elapsed}, ETA {left}{loss}")
     }
@@ -305,9 +314,14 @@ fn clock(seconds: u64) -> String {
     }
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:30} {pos}/{len} {percent}%  {elapsed} + {eta}  {msg}")
-        .expect("the template is a constant")
+fn style(stage: Stage) -> ProgressStyle {
+    let template = match stage {
+        Stage::Fetching => {
+            "{bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}  {elapsed} + {eta}  {msg}"
+        }
+        _ => "{bar:30} {pos}/{len} {percent}%  {elapsed} + {eta}  {msg}",
+    };
+    ProgressStyle::with_template(template).expect("the template is a constant")
 }
 
 #[cfg(test)]

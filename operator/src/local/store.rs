@@ -37,12 +37,20 @@ pub fn stored(bam_dir: &Path, science_hash: &Digest) -> Result<Stored, Error> {
 }
 
 /// The state of an experiment's input files without reading them: it changes when one is edited, so that they are
-/// checked again.
+/// checked again. A folder that the check itself fetches is the same before and after: the check compares its files with
+/// what was fetched.
 pub fn inputs_key(bam_dir: &Path, spec: &BamExperimentSpec) -> Result<String, Error> {
-    let data = spec.tasks.iter().filter(|task| task.files.is_none()).map(|task| store::glue_data(&task.name));
+    let fetch = spec.fetch.clone().unwrap_or_default();
+    let data = spec.tasks.iter().filter(|task| task.files.is_none());
+    let data = data.map(|task| (store::glue_data(&task.name), fetch.glue));
+    let model = (store::pretrained(&spec.model.pretrained), fetch.model.is_some());
     let mut files = Vec::new();
-    for folder in data.chain([store::pretrained(&spec.model.pretrained)]) {
-        files.extend(list(bam_dir, &folder)?);
+    for (folder, fetched) in data.chain([model]) {
+        let found = list(bam_dir, &folder)?;
+        let record = format!("{folder}/{}", store::FETCHED);
+        if !(fetched && found.iter().any(|(name, ..)| *name == record)) {
+            files.extend(found);
+        }
     }
     let own = spec.tasks.iter().filter_map(|task| task.files.as_ref());
     for (_, path) in own.flat_map(TaskFiles::paths) {

@@ -106,11 +106,13 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
         custom: spec.tasks.iter().filter_map(|task| Some((task.name.clone(), task.custom.clone()?))).collect(),
         max_seq_length: all.iter().map(|options| options.max_seq_length).max().unwrap_or_default(),
         debug: all.iter().all(|options| options.debug),
+        fetch: spec.fetch.clone(),
         execution: execution(spec, &spec.tasks),
     };
     // What is looked at, and not with how many threads: a change of those leaves it the same check.
-    let looked_at =
-        (&config.tasks, config.max_seq_length, config.debug, &config.execution.store, &config.execution.pretrained);
+    let Execution { store, pretrained, files, .. } = &config.execution;
+    let tasks = (&config.tasks, &config.custom, files);
+    let looked_at = (tasks, config.max_seq_length, config.debug, store, pretrained, &config.fetch);
     Node {
         name: names::inputs(&looked_at, key),
         title: "inputs check".to_owned(),

@@ -127,7 +127,7 @@ fn share_done(run: &RunSummary) -> f64 {
     match (run.phase, &run.progress) {
         (RunPhase::Succeeded, _) => 1.0,
         (_, Some(progress)) => match progress.stage {
-            Stage::Preparing => 0.0,
+            Stage::Fetching | Stage::Preparing => 0.0,
             Stage::Training => (progress.done as f64 / progress.total.max(1) as f64).min(1.0),
             // What follows the training takes no optimizer step.
             Stage::Evaluating | Stage::WritingTargets | Stage::Saving => 1.0,

@@ -27,6 +27,7 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         trials: 1,
         model: bam_crds::experiment::ModelSpec { pretrained: "tiny".to_owned() },
         storage: Default::default(),
+        fetch: None,
         compute: Default::default(),
         failure_policy: Default::default(),
         max_parallel_runs: None,

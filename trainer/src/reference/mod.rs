@@ -101,6 +101,7 @@ fn inputs_config(options: &Options, execution: Execution) -> InputsConfig {
         custom: options.custom_tasks.meanings.clone(),
         max_seq_length: resolved.max_seq_length,
         debug: resolved.debug,
+        fetch: None,
         execution,
     }
 }

@@ -97,6 +97,7 @@ impl Fixture {
             custom: Default::default(),
             max_seq_length: 32,
             debug: false,
+            fetch: None,
             execution: self.execution(),
         };
         let (path, report) = (self.path("inputs.json"), self.path("inputs-report.json"));
