@@ -31,3 +31,4 @@ pub mod store;
 pub mod task;
 mod termination;
 pub mod train;
+pub mod unpickle;
