@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bam_crds::config::TaskIdentity;
 use bam_crds::shares::shares;
-use bam_crds::{Digest, ExitReason, Hyperparameters, RunConfig, nearest, store as layout};
+use bam_crds::{Digest, Execution, ExitReason, Hyperparameters, RunConfig, nearest, store as layout};
 
 use crate::base::Base;
 use crate::data::align::align;
@@ -54,7 +54,7 @@ pub struct Prepared {
     pub base: Base,
     /// Which rows each step learns from.
     pub schedule: Schedule,
-    /// Digests of the teachers' files that were read, by `<science hash>/<task>`.
+    /// Digests of the teachers' files that were read: see [`bam_crds::Manifest::used_targets`].
     pub used_targets: BTreeMap<String, Digest>,
 }
 
@@ -73,7 +73,7 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
     for identity in &config.science.tasks {
         let reader = TaskReader { store, identity, options };
         if let Some(mut prepared) = reader.rows(config.execution.write_test_outputs, &mut problems) {
-            prepared.targets = reader.targets(&prepared, &mut used_targets, &mut problems);
+            prepared.targets = reader.targets(&prepared, &config.execution, &mut used_targets, &mut problems);
             tasks.push(prepared);
         }
     }
@@ -89,7 +89,7 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
         encode(&mut prepared.dev);
         prepared.tests.iter_mut().for_each(|(_, encoded)| encode(encoded));
     }
-    let schedule = schedule(&mut tasks, options, config.science.seed)?;
+    let schedule = schedule(&mut tasks, options, config.science.data_seed())?;
     Ok(Prepared { tasks, base, schedule, used_targets })
 }
 
@@ -185,27 +185,53 @@ impl TaskReader<'_> {
     fn targets(
         &self,
         prepared: &PreparedTask,
+        execution: &Execution,
         used: &mut BTreeMap<String, Digest>,
         problems: &mut Problems,
     ) -> Option<Vec<f32>> {
         let name = &self.identity.name;
-        let mut sum: Option<Vec<f32>> = None;
-        for teacher in &self.identity.teachers {
-            let (digest, targets) = problems.take(teacher_targets(self.store, teacher, name))?;
-            used.insert(format!("{teacher}/{name}"), digest);
-            let aligned = align(&targets, prepared.task, &prepared.train.rows, &format!("run {}", teacher.short()));
+        let runs = self.identity.teachers.iter().map(|run| -> Result<_, Failure> {
+            let (digest, targets) = teacher_targets(self.store, run, name)?;
+            Ok((format!("{run}/{name}"), format!("run {}", run.short()), digest, targets))
+        });
+        let files = self.identity.target_files.iter().map(|expected| -> Result<_, Failure> {
+            let place = &execution.target_files[expected.as_str()];
+            let targets = pickled_targets(&self.store.path(place), expected, prepared.task)?;
+            Ok((place.clone(), place.clone(), expected.clone(), targets))
+        });
+        let mut each = Vec::new();
+        for teacher in runs.chain(files) {
+            let Some((key, called, digest, targets)) = problems.take(teacher) else { continue };
+            used.insert(key, digest);
+            let aligned = align(&targets, prepared.task, &prepared.train.rows, &called);
             // Not `changed`: it is whole, and training it again would give the same.
             let aligned = aligned.map_err(|faults| Failure::new(ExitReason::BadData, faults.to_string()));
-            let aligned = problems.take(aligned)?;
-            match &mut sum {
-                None => sum = Some(aligned),
-                Some(sum) => sum.iter_mut().zip(aligned).for_each(|(sum, logit)| *sum += logit),
-            }
+            each.extend(problems.take(aligned));
         }
-        let mut mean = sum?;
-        let teachers = self.identity.teachers.len() as f32;
-        mean.iter_mut().for_each(|logit| *logit /= teachers);
-        Some(mean)
+        mean(each)
+    }
+}
+
+/// The mean of lists that are equally long, place by place.
+fn mean(lists: Vec<Vec<f32>>) -> Option<Vec<f32>> {
+    let count = lists.len() as f32;
+    let mut mean = lists.into_iter().reduce(|mut sum, list| {
+        sum.iter_mut().zip(list).for_each(|(sum, number)| *sum += number);
+        sum
+    })?;
+    mean.iter_mut().for_each(|sum| *sum /= count);
+    Some(mean)
+}
+
+/// The targets in a pickle of the reference, if it is still what it was.
+fn pickled_targets(path: &Path, expected: &Digest, task: &Task) -> Result<Targets, Failure> {
+    let (found, targets) = Targets::read_pickle(path, task)?;
+    match found == *expected {
+        true => Ok(targets),
+        false => {
+            let message = format!("{}: the file changed since this command began; give it again", path.display());
+            Err(Failure::new(ExitReason::BadData, message))
+        }
     }
 }
 
@@ -282,5 +308,17 @@ impl From<TargetsError> for Failure {
             _ => ExitReason::BadData,
         };
         Self::new(reason, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mean;
+
+    #[test]
+    fn the_mean_of_teachers_is_taken_of_their_logits_place_by_place() {
+        assert_eq!(mean(vec![]), None);
+        assert_eq!(mean(vec![vec![0.1, -3.0]]), Some(vec![0.1, -3.0]));
+        assert_eq!(mean(vec![vec![1.0, -3.0], vec![2.0, 0.0], vec![6.0, -3.0]]), Some(vec![3.0, -2.0]));
     }
 }

@@ -83,7 +83,7 @@ fn what_no_file_of_predictions_has_is_refused_with_its_place() {
             b"}(K\x01G\x3f\xf0\x00\x00\x00\x00\x00\x00K\x01G\x3f\xf0\x00\x00\x00\x00\x00\x00u.",
             "example id 1 stands twice",
         ),
-        (b"(0.", "a mark is in the way"),
+        (b"N(0.", "a mark is in the way"),
         (b"NN(\x86.", "a mark is in the way"),
         (b"h\x00.", "there is nothing in memo 0"),
         (b"Nr\xff\xff\xff\xff.", "memo 4294967295 comes too early"),

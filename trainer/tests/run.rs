@@ -180,6 +180,87 @@ fn a_student_learns_from_its_teachers_and_says_which_targets_it_used() {
 }
 
 #[test]
+fn several_teachers_of_one_task_and_one_teacher_of_several_tasks_teach() {
+    let fixture = Fixture::new();
+    let (teachers, student) = teachers_and_student(&fixture);
+    let multi = fixture.config(&["rte", "mrpc"], SHORT, &[]);
+    fixture.train(&multi, "multi");
+    let of = |several: &[&Digest]| {
+        let mut science = student.science.clone();
+        science.tasks[0].teachers = several.iter().map(|digest| (*digest).clone()).collect();
+        science.tasks[1].teachers = vec![multi.science_hash.clone()];
+        bam_crds::RunConfig::new(science, student.execution.clone())
+    };
+    let alone = of(&[&teachers[0].science_hash]);
+    let ensemble = of(&[&teachers[0].science_hash, &multi.science_hash]);
+    let weights = [&alone, &ensemble].map(|config| {
+        let report = fixture.train(config, &config.science_hash.short().to_owned());
+        assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+        fs::read(fixture.run_folder(config).join("model/model.safetensors")).unwrap()
+    });
+    assert!(weights[0] != weights[1], "the second teacher taught nothing");
+    let manifest = fs::read(fixture.run_folder(&ensemble).join("manifest.json")).unwrap();
+    let manifest: bam_crds::Manifest = serde_json::from_slice(&manifest).unwrap();
+    let mut expected = [
+        format!("{}/rte", teachers[0].science_hash),
+        format!("{}/rte", multi.science_hash),
+        format!("{}/mrpc", multi.science_hash),
+    ];
+    expected.sort();
+    assert_eq!(manifest.used_targets.keys().cloned().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_temperature_changes_what_a_student_learns() {
+    let fixture = Fixture::new();
+    let (_, mut student) = teachers_and_student(&fixture);
+    let weights = [1.0, 4.0].map(|temperature| {
+        student.science.distillation.temperature = temperature;
+        student = bam_crds::RunConfig::new(student.science.clone(), student.execution.clone());
+        let report = fixture.train(&student, &format!("temperature-{temperature}"));
+        assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+        fs::read(fixture.run_folder(&student).join("model/model.safetensors")).unwrap()
+    });
+    assert!(weights[0] != weights[1]);
+}
+
+#[test]
+fn the_three_seeds_together_are_the_run_s_seed_and_each_alone_changes_the_weights() {
+    let fixture = Fixture::new();
+    let weights = |seed: u32, options: &str| {
+        let options = SHORT.replace("\"2\"", "1").replace('}', &format!("{options}}}"));
+        let mut science = fixture.config(&["rte"], &options, &[]).science;
+        science.seed = seed;
+        let config = bam_crds::RunConfig::new(science, fixture.execution());
+        assert_eq!(fixture.train(&config, config.science_hash.short()).reason, ExitReason::Completed);
+        fs::read(fixture.run_folder(&config).join("model/model.safetensors")).unwrap()
+    };
+    let plain = weights(3, "");
+    assert!(weights(9, r#", "initSeed": 3, "dataSeed": 3, "dropoutSeed": 3"#) == plain);
+    for one in ["initSeed", "dataSeed", "dropoutSeed"] {
+        assert!(weights(3, &format!(r#", "{one}": 9"#)) != plain, "{one} does nothing");
+    }
+}
+
+#[test]
+fn dropout_rates_of_nothing_leave_no_use_for_a_seed_of_dropout() {
+    let fixture = Fixture::new();
+    let weights = |options: &str| {
+        let options = SHORT.replace("\"2\"", "1").replace('}', &format!("{options}}}"));
+        let config = fixture.config(&["rte"], &options, &[]);
+        assert_eq!(fixture.train(&config, config.science_hash.short()).reason, ExitReason::Completed);
+        fs::read(fixture.run_folder(&config).join("model/model.safetensors")).unwrap()
+    };
+    let rates = [r#", "hiddenDropoutProb": 0"#, r#", "attentionProbsDropoutProb": 0"#, r#", "headDropoutProb": 0"#];
+    let none = rates.concat();
+    assert!(weights(&none) == weights(&format!(r#"{none}, "dropoutSeed": 9"#)), "something is still dropped");
+    for left in 0..rates.len() {
+        let others: String = rates.iter().enumerate().filter(|(at, _)| *at != left).map(|(_, rate)| *rate).collect();
+        assert!(weights(&others) != weights(&format!(r#"{others}, "dropoutSeed": 9"#)), "{} is ignored", rates[left]);
+    }
+}
+
+#[test]
 fn a_missing_teacher_is_named_before_the_first_step() {
     let fixture = Fixture::new();
     let absent = Digest::of_bytes(b"absent");

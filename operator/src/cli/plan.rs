@@ -135,6 +135,8 @@ fn headline(experiment: &BamExperiment, bam_dir: &Path) -> String {
             format!("distilled with constant weight {weight}")
         }
     };
+    let temperature = spec.distill.as_ref().and_then(|distill| distill.temperature.as_ref());
+    let how = temperature.map_or(how.clone(), |temperature| format!("{how}, at temperature {temperature}"));
     let trials = if spec.trials == 1 { String::new() } else { format!(", {} trials", spec.trials) };
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
     format!("{name}: {} on {}, {how}{trials}\nstore {}\n", spec.model.pretrained, tasks.join(", "), bam_dir.display())

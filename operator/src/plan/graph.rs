@@ -1,9 +1,10 @@
 //! An experiment as a graph of runs: the check of its inputs, then one teacher per task, then a student per trial.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
 use bam_crds::experiment::{DistillSpec, PinnedInputs, TaskSpec};
+use bam_crds::hyperparameters::Decimal;
 use bam_crds::identity::SEMANTICS_VERSION;
 use bam_crds::run::{Role, RunPod};
 use bam_crds::{
@@ -11,7 +12,7 @@ use bam_crds::{
     RunConfig, Science, names,
 };
 
-use super::teachers::{Named, Reference};
+use super::teachers::{Entry, Named, Reference};
 use super::{Why, steps};
 
 /// The seed of every teacher: one that does not depend on the experiment, so that experiments share teachers.
@@ -132,18 +133,22 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
 /// The reason, if the findings are not complete: they come from a program that may be of another version.
 pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) -> Result<Vec<Node>, Why> {
     let mut nodes: Vec<Node> = Vec::new();
-    let mut taught = BTreeMap::new();
+    let mut taught = Taught::new();
     if let Some(distill) = &spec.distill {
         for task in &spec.tasks {
-            let node = match named.get(&task.name) {
-                Some(Ok(reference)) => named_teacher(&task.name, reference),
-                Some(Err(_)) => continue,
-                None => teacher(spec, found, distill, task)?,
+            let named: Vec<_> = named.iter().filter(|(entry, _)| entry.task == task.name).collect();
+            let teachers = match named.is_empty() {
+                true => vec![teacher(spec, found, distill, task)?],
+                false => {
+                    named.into_iter().filter_map(|(entry, it)| Some(named_teacher(entry, it.as_ref().ok()?))).collect()
+                }
             };
-            taught.extend(node.science_hash().map(|hash| (task.name.clone(), hash.clone())));
-            // One model can teach several tasks.
-            if !nodes.iter().any(|other| other.name == node.name) {
-                nodes.push(node);
+            for node in teachers {
+                taught.entry(&task.name).or_default().extend(node.science_hash().cloned());
+                // One model can teach several tasks.
+                if !nodes.iter().any(|other| other.name == node.name) {
+                    nodes.push(node);
+                }
             }
         }
     }
@@ -155,12 +160,17 @@ pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) 
     Ok(nodes)
 }
 
-fn named_teacher(task: &str, reference: &Reference) -> Node {
+/// The science hashes of each task's teachers. They are a set: neither their order in the manifest nor two names for one
+/// run make another student.
+type Taught<'a> = BTreeMap<&'a str, BTreeSet<Digest>>;
+
+fn named_teacher(entry: &Entry, reference: &Reference) -> Node {
     let tasks = reference.spec.config.iter().flat_map(|config| &config.science.tasks);
+    let number = entry.member.map(|member| format!(" {}", member + 1)).unwrap_or_default();
     let whose = reference.experiment.as_ref().map(|experiment| format!(" (of experiment {experiment})"));
     Node {
         name: reference.run.clone(),
-        title: format!("teacher {task}{}", whose.unwrap_or_default()),
+        title: format!("teacher {}{number}{}", entry.task, whose.unwrap_or_default()),
         role: Role::Teacher,
         tasks: tasks.map(|task| task.name.clone()).collect(),
         trial: None,
@@ -201,22 +211,24 @@ fn teacher(
 fn student(
     spec: &BamExperimentSpec,
     found: &InputsReport,
-    taught: &BTreeMap<String, Digest>,
+    taught: &Taught<'_>,
     teachers: &[String],
     trial: u32,
 ) -> Result<Node, Why> {
-    let of_task = |task: &str| -> Vec<Digest> { taught.get(task).cloned().into_iter().collect() };
+    let of_task = |task: &str| -> Vec<Digest> { taught.get(task).into_iter().flatten().cloned().collect() };
     let tasks = spec.tasks.iter().map(|task| identity(found, &task.name, of_task(&task.name)));
-    let distillation = spec.distill.as_ref().map(|distill| Distillation {
+    let default = Distillation::default();
+    let distillation = spec.distill.as_ref().map_or(default.clone(), |distill| Distillation {
         annealing: distill.annealing,
-        weight: distill.weight.as_ref().map_or(Distillation::default().weight, |weight| weight.value()),
+        weight: distill.weight.as_ref().map_or(default.weight, Decimal::value),
+        temperature: distill.temperature.as_ref().map_or(default.temperature, Decimal::value),
     });
     let science = Science {
         semantics_version: SEMANTICS_VERSION,
         model: found.model.clone(),
         tasks: tasks.collect::<Result<_, _>>()?,
         hyperparameters: student_hyperparameters(spec),
-        distillation: distillation.unwrap_or_default(),
+        distillation,
         // In 64 bits first: the schema allows a sum of at most 1,000,000,099, but a planner does not panic.
         seed: u32::try_from(u64::from(spec.seed) + u64::from(trial) - 1).unwrap_or(u32::MAX),
         precision: Precision::default(),
@@ -265,7 +277,8 @@ fn training(spec: &BamExperimentSpec, found: &InputsReport, training: Training) 
 
 fn identity(found: &InputsReport, task: &str, teachers: Vec<Digest>) -> Result<TaskIdentity, Why> {
     let files = found.tasks.get(task).ok_or_else(|| Why::InputsIncomplete { lacks: format!("the data of {task}") })?;
-    Ok(TaskIdentity { name: task.to_owned(), train: files.train.clone(), dev: files.dev.clone(), teachers })
+    let (train, dev) = (files.train.clone(), files.dev.clone());
+    Ok(TaskIdentity { name: task.to_owned(), train, dev, teachers, target_files: Vec::new() })
 }
 
 fn pod(spec: &BamExperimentSpec) -> RunPod {
@@ -292,5 +305,6 @@ fn execution(spec: &BamExperimentSpec) -> Execution {
         micro_batch_tokens: spec.compute.micro_batch_tokens,
         save_checkpoints_steps: spec.compute.save_checkpoints_steps,
         write_test_outputs: spec.compute.write_test_outputs,
+        target_files: BTreeMap::new(),
     }
 }

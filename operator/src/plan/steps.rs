@@ -48,6 +48,7 @@ mod tests {
             train: digest.clone(),
             dev: digest.clone(),
             teachers: Vec::new(),
+            target_files: Vec::new(),
         };
         let science = Science {
             semantics_version: 1,

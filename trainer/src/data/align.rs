@@ -55,8 +55,9 @@ impl fmt::Display for TargetFaults {
 }
 
 /// The targets in the order of the student's training rows and of its labels: [rows, outputs].
-/// Rows are found by example id and must have the texts that the teacher saw; columns are matched
-/// by label name. Targets of rows that the student does not have are left out.
+/// Rows are found by example id and must have the texts that the teacher saw, as far as the targets
+/// tell (a pickle of the reference does not); columns are matched by label name. Targets of rows
+/// that the student does not have are left out.
 ///
 /// # Errors
 /// Every row without usable targets, and labels that differ. `teacher` is its name for messages.
@@ -126,7 +127,7 @@ impl Aligner<'_> {
                  train it on this very file"
             ));
         };
-        if self.targets.row_hashes[place] != row_hash(row) {
+        if self.targets.row_hashes.get(place).is_some_and(|seen| *seen != row_hash(row)) {
             return Err(format!("the teacher {teacher} saw other texts in this row; train it on this very file"));
         }
         let width = self.targets.outputs();

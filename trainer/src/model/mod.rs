@@ -58,13 +58,6 @@ impl Model {
         Encoder::new(&self.config, &self.parameters).pooled(batch, dropout)
     }
 
-    /// What one head says of rows: logits f32 [rows, outputs].
-    ///
-    /// `pooled` f32 [rows, hidden]; `rows` are those rows' numbers in their step (see [`Row`]).
-    pub fn logits(&self, head: usize, pooled: &Tensor, rows: &[u64], dropout: &Dropout) -> Tensor {
-        heads::logits(&self.parameters, self.heads.len(), head, pooled, rows, dropout)
-    }
-
     /// Encodes a micro-batch and applies to each row the head of its own task.
     ///
     /// `head_of_row[i]` is the head of row i. The reference runs every head on every row and masks

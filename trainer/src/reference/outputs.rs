@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Options, warn};
 use crate::data::targets::Targets;
+use crate::digest;
 use crate::failure::Failure;
 use crate::pickle::{self, TrialScores};
 use crate::store::{RunFolder, Store, replace, write_json};
@@ -27,21 +28,49 @@ struct Pointer {
 /// Finished trials in order.
 pub(super) type Trials = [(RunConfig, RunReport)];
 
-/// The run behind the first trial of a model, for use as the teacher of `task`.
-pub(super) fn first_run(store: &Store, model: &str, task: &str) -> Result<Digest, Failure> {
+/// What a model left for its students.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Teacher {
+    /// A run in the store.
+    Run(Digest),
+    /// A pickle of the reference: its digest, and where in the store it is.
+    Pickle(Digest, String),
+}
+
+/// The first trial of a model, for use as a teacher of `task`: the run behind it, or, of a model that the reference itself
+/// trained, its pickled predictions.
+pub(super) fn first_trial(store: &Store, model: &str, task: &str) -> Result<Teacher, Failure> {
     let path = store.path(&format!("models/{model}/run.json"));
     let bad = |reason, problem: String| Failure::new(reason, format!("teachers: {}: {problem}", path.display()));
-    let bytes = fs::read(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let command = format!("bam-trainer {model} BAM_DIR '{{\"task_names\": [\"{task}\"]}}'");
-            bad(ExitReason::MissingInput, format!("the teacher of {task} is not trained yet; run `{command}` first"))
+            let missing = format!("the teacher of {task} is not trained yet; run `{command}` first");
+            return pickle_of(store, model, task)?.ok_or_else(|| bad(ExitReason::MissingInput, missing));
         }
-        _ => Failure::store("read", &path, &error),
-    })?;
+        Err(error) => return Err(Failure::store("read", &path, &error)),
+    };
     let pointer: Pointer =
         serde_json::from_slice(&bytes).map_err(|error| bad(ExitReason::BadData, error.to_string()))?;
     let first = pointer.trials.into_iter().next();
-    first.ok_or_else(|| bad(ExitReason::BadData, "it names no run; train the teacher again".to_owned()))
+    let first = first.ok_or_else(|| bad(ExitReason::BadData, "it names no run; train the teacher again".to_owned()))?;
+    Ok(Teacher::Run(first))
+}
+
+/// The predictions of the training rows of `task` that the reference pickled after a model's first trial.
+fn pickle_of(store: &Store, model: &str, task: &str) -> Result<Option<Teacher>, Failure> {
+    let place = format!("models/{model}/outputs/{}", predictions_name(task, Split::Train, 1));
+    match digest::of_file(&store.path(&place)) {
+        Ok(file) => Ok(Some(Teacher::Pickle(file.sha256, place))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::store("read", &store.path(&place), &error)),
+    }
+}
+
+/// The reference's name for a trial's predictions.
+fn predictions_name(task: &str, split: Split, trial: u32) -> String {
+    format!("{task}_{}_predictions_{trial}.pkl", split.name())
 }
 
 /// A model's folder.
@@ -96,8 +125,7 @@ impl ModelFolder {
         }
         let targets = Targets::read(&path)?;
         let pickle = pickle::predictions(task, &targets.eids, &targets.logits);
-        let name = format!("outputs/{}_{}_predictions_{trial}.pkl", task.name, split.name());
-        replace(&self.path.join(name), &pickle)
+        replace(&self.path.join("outputs").join(predictions_name(&task.name, split, trial)), &pickle)
     }
 }
 

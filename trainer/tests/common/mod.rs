@@ -122,6 +122,7 @@ impl Fixture {
             train: inputs.tasks[*name].train.clone(),
             dev: inputs.tasks[*name].dev.clone(),
             teachers: teachers.get(number).map(|teacher| (*teacher).clone()).into_iter().collect(),
+            target_files: Vec::new(),
         };
         let science = Science {
             semantics_version: SEMANTICS_VERSION,
