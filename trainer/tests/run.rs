@@ -194,7 +194,7 @@ fn several_teachers_of_one_task_and_one_teacher_of_several_tasks_teach() {
     let alone = of(&[&teachers[0].science_hash]);
     let ensemble = of(&[&teachers[0].science_hash, &multi.science_hash]);
     let weights = [&alone, &ensemble].map(|config| {
-        let report = fixture.train(config, &config.science_hash.short().to_owned());
+        let report = fixture.train(config, config.science_hash.short());
         assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
         fs::read(fixture.run_folder(config).join("model/model.safetensors")).unwrap()
     });
