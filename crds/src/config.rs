@@ -1,6 +1,7 @@
 //! What one trainer process is told, with nothing left to resolve.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,11 @@ impl RunConfig {
                 problems.push(format!("science.tasks names {} twice: a model has one head for each task", task.name));
             }
         }
+        if let Some(Fold { index, of }) =
+            science.fold.filter(|fold| !(2..=16).contains(&fold.of) || fold.index >= fold.of)
+        {
+            problems.push(format!("science.fold must be one of 2 to 16, counted from 0, but is {index} of {of}"));
+        }
         for (option, problem) in science.distillation.problems() {
             problems.push(format!("science.distillation.{option} {problem}"));
         }
@@ -99,6 +105,9 @@ pub struct Science {
     /// Number format of the computation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
+    /// The part of every task's training rows that is not learned from; absent: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
 }
 
 impl Science {
@@ -133,6 +142,34 @@ impl Science {
         hashes.sort();
         hashes.dedup();
         hashes
+    }
+}
+
+/// One of several equal parts of the training rows: every `of`-th line of the file, swapped copies with their originals.
+///
+/// A run with a fold learns from the other rows and writes targets of these alone: they are out of fold, of rows that it
+/// has not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fold {
+    /// Which one, counted from 0.
+    #[schemars(range(max = 15))]
+    pub index: u32,
+    /// Of how many.
+    #[schemars(range(min = 2, max = 16))]
+    pub of: u32,
+}
+
+impl Fold {
+    /// Whether it has the row in this line of the file.
+    pub fn has(self, line: u32) -> bool {
+        line % self.of == self.index
+    }
+}
+
+impl fmt::Display for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fold {} of {}", self.index + 1, self.of)
     }
 }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::HyperparameterOverrides;
-use crate::config::InputsReport;
+use crate::config::{Fold, InputsReport};
 use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
@@ -136,6 +136,12 @@ pub struct DistillSpec {
     #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self)) >= 0.1 && double(string(self)) <= 100.0", "message": "must be between 0.1 and 100"}]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Decimal>,
+    /// Train every teacher so many times, each time without another one of as many parts of the training rows, which that
+    /// one alone then predicts. So the student learns from predictions of rows that their teacher has not seen. Named teachers
+    /// stay as they are. Default: one teacher, which has seen all rows.
+    #[schemars(range(min = 2, max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_fold: Option<u32>,
     /// Teachers that are there already, or that another experiment trains, by task. The operator trains one for every task
     /// that is absent here.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -398,6 +404,9 @@ pub struct RunSummary {
     /// The trial, counted from 1; absent for teachers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<u32>,
+    /// What it does not learn from but predicts; absent: nothing is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
     /// Where it stands.
     pub phase: RunPhase,
     /// Why it is not running, or what went wrong.

@@ -1,7 +1,7 @@
 //! Identity is what users' stores are keyed by. The hashes in here never change: if one does, the change that caused it
 //! would train every finished run again.
 
-use bam_crds::config::{Distillation, ModelIdentity, TaskIdentity};
+use bam_crds::config::{Distillation, Fold, ModelIdentity, TaskIdentity};
 use bam_crds::identity::{Digest, SEMANTICS_VERSION, canonical};
 use bam_crds::{Execution, HyperparameterOverrides, Hyperparameters, RunConfig, Science, names};
 use serde_json::json;
@@ -29,6 +29,7 @@ fn teacher() -> Science {
         distillation: Distillation::default(),
         seed: 1,
         precision: Default::default(),
+        fold: None,
     }
 }
 
@@ -95,6 +96,7 @@ fn everything_that_decides_what_is_learned_is_in_the_hash() {
         ("files of targets", |s| s.tasks[0].target_files.push(digest("pickle"))),
         ("learning rate", |s| s.hyperparameters.learning_rate = 3e-5),
         ("length", |s| s.hyperparameters.max_seq_length = 64),
+        ("fold", |s| s.fold = Some(Fold { index: 0, of: 5 })),
         ("temperature", |s| s.distillation.temperature = 2.0),
         ("dropout of the encoder", |s| s.hyperparameters.hidden_dropout_prob = Some(0.1)),
         ("dropout of attention", |s| s.hyperparameters.attention_probs_dropout_prob = Some(0.0)),
@@ -127,6 +129,29 @@ fn a_trainer_refuses_an_edited_configuration_and_says_everything_that_is_wrong()
     assert!(problems[0].starts_with("science.semanticsVersion is 99"));
     assert!(problems[1].starts_with("scienceHash is "));
     assert_eq!(problems[2], "science.hyperparameters.learningRate must be above 0 and at most 1, but is -1");
+}
+
+#[test]
+fn folds_share_the_rows_evenly_and_leave_none_out() {
+    for (rows, of) in [(10, 2), (11, 3), (5, 5), (7, 16), (2490, 5)] {
+        let folds: Vec<_> = (0..of).map(|index| Fold { index, of }).collect();
+        let lines = 2..rows + 2;
+        assert!(lines.clone().all(|line| folds.iter().filter(|fold| fold.has(line)).count() == 1), "{rows} rows");
+        for fold in folds {
+            let size = lines.clone().filter(|line| fold.has(*line)).count() as u32;
+            assert!((rows / of..=rows.div_ceil(of)).contains(&size), "{fold} has {size} of {rows} rows");
+        }
+    }
+    let mut science = teacher();
+    for (index, of, good) in [(0, 2, true), (15, 16, true), (2, 2, false), (0, 1, false), (0, 17, false), (0, 0, false)]
+    {
+        science.fold = Some(Fold { index, of });
+        assert_eq!(
+            RunConfig::new(science.clone(), Execution::default()).problems().is_empty(),
+            good,
+            "{index} of {of}"
+        );
+    }
 }
 
 #[test]

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bam_crds::config::TaskIdentity;
+use bam_crds::config::{Fold, TaskIdentity};
 use bam_crds::shares::shares;
 use bam_crds::{Digest, Execution, ExitReason, Hyperparameters, RunConfig, nearest, store as layout};
 
 use crate::base::Base;
-use crate::data::align::align;
 use crate::data::batches::Schedule;
 use crate::data::features::{Features, featurise};
+use crate::data::lessons::Lessons;
 use crate::data::targets::{Targets, TargetsError};
 use crate::data::tsv::{DEBUG_LINES, Row, read_split};
 use crate::digest;
@@ -35,14 +35,31 @@ pub struct PreparedTask {
     pub task: &'static Task,
     /// Factor of its rows' losses.
     pub weight: f64,
-    /// Its training rows.
+    /// Its training rows, without those of the run's fold.
     pub train: Encoded,
+    /// The rows of the run's fold, if it has one.
+    pub held_out: Option<Encoded>,
     /// Its dev rows.
     pub dev: Encoded,
     /// Its test splits, if they are to be predicted.
     pub tests: Vec<(Split, Encoded)>,
     /// The teachers' mean logits over `train`: [rows, outputs].
     pub targets: Option<Vec<f32>>,
+}
+
+impl PreparedTask {
+    /// The rows that the run writes targets of.
+    pub fn targeted(&self) -> &Encoded {
+        self.held_out.as_ref().unwrap_or(&self.train)
+    }
+
+    /// Takes the rows of a fold out of the training rows.
+    fn hold_out(&mut self, fold: Fold) {
+        let rows = std::mem::take(&mut self.train.rows);
+        let (held_out, train) = rows.into_iter().partition(|row| fold.has(row.line));
+        self.train.rows = train;
+        self.held_out = Some(Encoded { rows: held_out, features: Vec::new() });
+    }
 }
 
 /// A run, ready to start.
@@ -73,6 +90,10 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
     for identity in &config.science.tasks {
         let reader = TaskReader { store, identity, options };
         if let Some(mut prepared) = reader.rows(config.execution.write_test_outputs, &mut problems) {
+            if let Some(fold) = config.science.fold {
+                prepared.hold_out(fold);
+                problems.take(enough_rows(&prepared, fold));
+            }
             prepared.targets = reader.targets(&prepared, &config.execution, &mut used_targets, &mut problems);
             tasks.push(prepared);
         }
@@ -86,6 +107,7 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
             encoded.features = featurise(&base.tokenizer, &encoded.rows, length, threads);
         };
         encode(&mut prepared.train);
+        prepared.held_out.iter_mut().for_each(encode);
         encode(&mut prepared.dev);
         prepared.tests.iter_mut().for_each(|(_, encoded)| encode(encoded));
     }
@@ -166,7 +188,8 @@ impl TaskReader<'_> {
         let tests: Vec<_> = if with_tests { task.test_splits().collect() } else { Vec::new() };
         let tests: Vec<_> = tests.into_iter().map(|split| (split, self.read(task, split, problems))).collect();
         let tests: Option<Vec<_>> = tests.into_iter().map(|(split, encoded)| Some((split, encoded?))).collect();
-        Some(PreparedTask { task, weight: 1.0, train: train?, dev: dev?, tests: tests?, targets: None })
+        let (train, dev, tests) = (train?, dev?, tests?);
+        Some(PreparedTask { task, weight: 1.0, train, held_out: None, dev, tests, targets: None })
     }
 
     fn unchanged(&self, task: &Task, split: Split, problems: &mut Problems) -> Option<Encoded> {
@@ -181,7 +204,7 @@ impl TaskReader<'_> {
         problems.take(rows).map(|rows| Encoded { rows, features: Vec::new() })
     }
 
-    /// The mean of the teachers' logits, row by row.
+    /// The mean of the teachers' logits, row by row, of those that have the row.
     fn targets(
         &self,
         prepared: &PreparedTask,
@@ -190,44 +213,61 @@ impl TaskReader<'_> {
         problems: &mut Problems,
     ) -> Option<Vec<f32>> {
         let name = &self.identity.name;
-        let runs = self.identity.teachers.iter().map(|run| -> Result<_, Failure> {
-            let (digest, targets) = teacher_targets(self.store, run, name)?;
-            Ok((format!("{run}/{name}"), format!("run {}", run.short()), digest, targets))
+        let runs = self.identity.teachers.iter().map(|run| {
+            let teacher = teacher_targets(self.store, run, name)?;
+            Ok((format!("{run}/{name}"), format!("run {}", run.short()), teacher))
         });
-        let files = self.identity.target_files.iter().map(|expected| -> Result<_, Failure> {
+        let files = self.identity.target_files.iter().map(|expected| {
             let place = &execution.target_files[expected.as_str()];
-            let targets = pickled_targets(&self.store.path(place), expected, prepared.task)?;
-            Ok((place.clone(), place.clone(), expected.clone(), targets))
+            let teacher = pickled_targets(&self.store.path(place), expected, prepared.task)?;
+            Ok((place.clone(), place.clone(), teacher))
         });
-        let mut each = Vec::new();
+        let mut lessons = Lessons::new(prepared.task, &prepared.train.rows);
+        let mut learned = Vec::new();
         for teacher in runs.chain(files) {
-            let Some((key, called, digest, targets)) = problems.take(teacher) else { continue };
-            used.insert(key, digest);
-            let aligned = align(&targets, prepared.task, &prepared.train.rows, &called);
-            // Not `changed`: it is whole, and training it again would give the same.
-            let aligned = aligned.map_err(|faults| Failure::new(ExitReason::BadData, faults.to_string()));
-            each.extend(problems.take(aligned));
+            let lesson = teacher.and_then(|(key, called, Teacher { digest, targets, fold })| {
+                used.insert(key, digest);
+                // Not `changed`: it is whole, and training it again would give the same.
+                let lesson = lessons.learn(&targets, fold, &called);
+                lesson.map_err(|faults| Failure::new(ExitReason::BadData, faults.to_string()))
+            });
+            learned.push(problems.take(lesson).is_some());
         }
-        mean(each)
+        // Whoever cannot be learned from may have had the rows that nobody has.
+        if learned.is_empty() || learned.contains(&false) {
+            return None;
+        }
+        let mean = lessons.mean().map_err(|faults| Failure::new(ExitReason::BadConfig, faults.to_string()));
+        problems.take(mean)
     }
 }
 
-/// The mean of lists that are equally long, place by place.
-fn mean(lists: Vec<Vec<f32>>) -> Option<Vec<f32>> {
-    let count = lists.len() as f32;
-    let mut mean = lists.into_iter().reduce(|mut sum, list| {
-        sum.iter_mut().zip(list).for_each(|(sum, number)| *sum += number);
-        sum
-    })?;
-    mean.iter_mut().for_each(|sum| *sum /= count);
-    Some(mean)
+/// A fold without rows, or with all of them, makes no teacher.
+fn enough_rows(prepared: &PreparedTask, fold: Fold) -> Result<(), Failure> {
+    match prepared.train.rows.is_empty() || prepared.targeted().rows.is_empty() {
+        false => Ok(()),
+        true => {
+            let rows = prepared.train.rows.len() + prepared.targeted().rows.len();
+            let name = &prepared.task.name;
+            let message = format!("{name} has {rows} training rows, too few for {} folds: lower outOfFold", fold.of);
+            Err(Failure::new(ExitReason::BadConfig, message))
+        }
+    }
+}
+
+/// What a teacher left.
+struct Teacher {
+    digest: Digest,
+    targets: Targets,
+    /// The rows that they are about, if not all.
+    fold: Option<Fold>,
 }
 
 /// The targets in a pickle of the reference, if it is still what it was.
-fn pickled_targets(path: &Path, expected: &Digest, task: &Task) -> Result<Targets, Failure> {
-    let (found, targets) = Targets::read_pickle(path, task)?;
-    match found == *expected {
-        true => Ok(targets),
+fn pickled_targets(path: &Path, expected: &Digest, task: &Task) -> Result<Teacher, Failure> {
+    let (digest, targets) = Targets::read_pickle(path, task)?;
+    match digest == *expected {
+        true => Ok(Teacher { digest, targets, fold: None }),
         false => {
             let message = format!("{}: the file changed since this command began; give it again", path.display());
             Err(Failure::new(ExitReason::BadData, message))
@@ -236,7 +276,7 @@ fn pickled_targets(path: &Path, expected: &Digest, task: &Task) -> Result<Target
 }
 
 /// The targets of a teacher, if its manifest is there and they are what it says.
-fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<(Digest, Targets), Failure> {
+fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<Teacher, Failure> {
     let folder = store.run(teacher);
     let missing =
         |what: String| Failure { missing: vec![teacher.clone()], ..Failure::new(ExitReason::MissingInput, what) };
@@ -274,7 +314,7 @@ fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<(Diges
         true => Failure::from(error),
         false => changed(error.to_string()),
     })?;
-    Ok((expected.sha256.clone(), targets))
+    Ok(Teacher { digest: expected.sha256.clone(), targets, fold: manifest.science.fold })
 }
 
 /// Rows of a split, as the options want them.
@@ -308,17 +348,5 @@ impl From<TargetsError> for Failure {
             _ => ExitReason::BadData,
         };
         Self::new(reason, error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mean;
-
-    #[test]
-    fn the_mean_of_teachers_is_taken_of_their_logits_place_by_place() {
-        assert_eq!(mean(vec![]), None);
-        assert_eq!(mean(vec![vec![0.1, -3.0]]), Some(vec![0.1, -3.0]));
-        assert_eq!(mean(vec![vec![1.0, -3.0], vec![2.0, 0.0], vec![6.0, -3.0]]), Some(vec![3.0, -2.0]));
     }
 }

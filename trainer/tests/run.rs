@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bam_crds::config::Fold;
 use bam_crds::report::Stage;
 use bam_crds::{Digest, ExitReason};
 use common::Fixture;
@@ -208,6 +209,44 @@ fn several_teachers_of_one_task_and_one_teacher_of_several_tasks_teach() {
     ];
     expected.sort();
     assert_eq!(manifest.used_targets.keys().cloned().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn teachers_of_folds_write_targets_of_rows_that_they_have_not_seen_and_all_of_them_are_needed() {
+    let fixture = Fixture::new();
+    let teacher = |index: u32| {
+        let mut science = fixture.config(&["mrpc"], SHORT, &[]).science;
+        science.fold = Some(Fold { index, of: 2 });
+        let config = bam_crds::RunConfig::new(science, fixture.execution());
+        let report = fixture.train(&config, &format!("fold-{index}"));
+        assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+        config
+    };
+    let teachers = [teacher(0), teacher(1)];
+    let eids = teachers.each_ref().map(|config| {
+        let path = fixture.run_folder(config).join("targets/mrpc.safetensors");
+        bam_trainer::data::targets::Targets::read(&path).unwrap().eids
+    });
+    // The first of 50 rows is in line 2; copies have the ids from 50 on.
+    assert!(eids[0].iter().all(|eid| eid % 2 == 0) && eids[1].iter().all(|eid| eid % 2 == 1), "{eids:?}");
+    assert_eq!(eids.each_ref().map(Vec::len), [50, 50]);
+
+    let student = |several: &[&bam_crds::RunConfig]| {
+        let mut science = fixture.config(&["mrpc"], SHORT, &[]).science;
+        science.tasks[0].teachers = several.iter().map(|config| config.science_hash.clone()).collect();
+        let config = bam_crds::RunConfig::new(science, fixture.execution());
+        fixture.train(&config, &format!("student-of-{}", several.len()))
+    };
+    let alone = student(&[&teachers[0]]);
+    assert_eq!(alone.reason, ExitReason::BadConfig);
+    assert!(
+        alone.message.starts_with("mrpc/train.tsv:3 (eid 1): every teacher has learned from this row"),
+        "{}",
+        alone.message
+    );
+    assert!(alone.message.ends_with("... and 30 more rows"), "{}", alone.message);
+    let both = student(&[&teachers[0], &teachers[1]]);
+    assert_eq!(both.reason, ExitReason::Completed, "{}", both.message);
 }
 
 #[test]

@@ -174,7 +174,10 @@ fn shape(experiment: &BamExperiment) -> String {
     let teachers = if tasks.is_empty() {
         String::new()
     } else {
-        format!("├─ {} teachers ({}): {names}\n", tasks.len(), tasks.join(", "))
+        let folds = distill.and_then(|distill| distill.out_of_fold);
+        let without = folds.map(|folds| format!(", each without one of {folds} folds")).unwrap_or_default();
+        let teachers = tasks.len() * folds.unwrap_or(1) as usize;
+        format!("├─ {teachers} teachers ({}{without}): {names}\n", tasks.join(", "))
     };
     let students = if spec.trials == 1 { "1 student".to_owned() } else { format!("{} students", spec.trials) };
     format!("{teachers}└─ {students}: {names}\n")

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
+use bam_crds::config::{Distillation, Fold, InputsReport, Precision, TaskIdentity};
 use bam_crds::experiment::{DistillSpec, PinnedInputs, TaskSpec};
 use bam_crds::hyperparameters::Decimal;
 use bam_crds::identity::SEMANTICS_VERSION;
@@ -138,7 +138,7 @@ pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) 
         for task in &spec.tasks {
             let named: Vec<_> = named.iter().filter(|(entry, _)| entry.task == task.name).collect();
             let teachers = match named.is_empty() {
-                true => vec![teacher(spec, found, distill, task)?],
+                true => own_teachers(spec, found, distill, task)?,
                 false => {
                     named.into_iter().filter_map(|(entry, it)| Some(named_teacher(entry, it.as_ref().ok()?))).collect()
                 }
@@ -180,12 +180,13 @@ fn named_teacher(entry: &Entry, reference: &Reference) -> Node {
     }
 }
 
-fn teacher(
+/// The teacher that is trained for a task, or one for each fold of its rows.
+fn own_teachers(
     spec: &BamExperimentSpec,
     found: &InputsReport,
     distill: &DistillSpec,
     task: &TaskSpec,
-) -> Result<Node, Why> {
+) -> Result<Vec<Node>, Why> {
     let science = Science {
         semantics_version: SEMANTICS_VERSION,
         model: found.model.clone(),
@@ -194,18 +195,17 @@ fn teacher(
         distillation: Distillation::default(),
         seed: TEACHER_SEED,
         precision: Precision::default(),
+        fold: None,
     };
-    training(
-        spec,
-        found,
-        Training {
-            role: Role::Teacher,
-            title: format!("teacher {}", task.name),
-            trial: None,
-            science,
-            teachers: Vec::new(),
-        },
-    )
+    let teacher = |fold: Option<Fold>| {
+        let title = format!("teacher {}{}", task.name, fold.map(|fold| format!(" ({fold})")).unwrap_or_default());
+        let science = Science { fold, ..science.clone() };
+        training(spec, found, Training { role: Role::Teacher, title, trial: None, science, teachers: Vec::new() })
+    };
+    match distill.out_of_fold {
+        None => Ok(vec![teacher(None)?]),
+        Some(of) => (0..of).map(|index| teacher(Some(Fold { index, of }))).collect(),
+    }
 }
 
 fn student(
@@ -232,6 +232,7 @@ fn student(
         // In 64 bits first: the schema allows a sum of at most 1,000,000,099, but a planner does not panic.
         seed: u32::try_from(u64::from(spec.seed) + u64::from(trial) - 1).unwrap_or(u32::MAX),
         precision: Precision::default(),
+        fold: None,
     };
     let title = if spec.trials == 1 { "student".to_owned() } else { format!("student {trial}") };
     let teachers = teachers.to_vec();

@@ -74,6 +74,7 @@ fn summary(node: &Node) -> RunSummary {
         role: Role::Student,
         tasks: node.tasks.clone(),
         trial: Some(1),
+        fold: None,
         phase: RunPhase::Running,
         message: String::new(),
         shared: String::new(),

@@ -71,6 +71,22 @@ pub fn align(targets: &Targets, task: &Task, rows: &[Row], teacher: &str) -> Res
     if found.faults.faults.is_empty() { Ok(logits) } else { Err(found.faults) }
 }
 
+impl TargetFaults {
+    /// One more, of a training row or of all of them.
+    pub(super) fn add(&mut self, task: &Task, row: Option<&Row>, message: String) {
+        if self.faults.len() == SHOWN {
+            self.more += 1;
+            return;
+        }
+        let file = task.layout(Split::Train).map_or("train.tsv", |layout| &layout.file);
+        self.faults.push(TargetFault {
+            row: row.map(|row| format!("{}/{file}:{}", task.name, row.line)),
+            eid: row.map(|row| row.eid),
+            message,
+        });
+    }
+}
+
 struct Aligner<'a> {
     targets: &'a Targets,
     task: &'a Task,
@@ -161,16 +177,7 @@ impl Aligner<'_> {
     }
 
     fn fault(&mut self, row: Option<&Row>, message: String) {
-        if self.faults.faults.len() == SHOWN {
-            self.faults.more += 1;
-            return;
-        }
-        let file = self.task.layout(Split::Train).map_or("train.tsv", |layout| &layout.file);
-        self.faults.faults.push(TargetFault {
-            row: row.map(|row| format!("{}/{file}:{}", self.task.name, row.line)),
-            eid: row.map(|row| row.eid),
-            message,
-        });
+        self.faults.add(self.task, row, message);
     }
 }
 

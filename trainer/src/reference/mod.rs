@@ -162,6 +162,7 @@ fn science(options: &Options, inputs: &InputsReport, teachers: &Teachers, trial:
         distillation,
         seed: options.seed + trial - 1,
         precision: Precision::Fp32,
+        fold: None,
     }
 }
 

@@ -132,6 +132,7 @@ impl Fixture {
             distillation: Default::default(),
             seed: 3,
             precision: Default::default(),
+            fold: None,
         };
         RunConfig::new(science, self.execution())
     }
