@@ -1,6 +1,7 @@
 //! What one trainer process is told, with nothing left to resolve.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,11 +55,20 @@ impl RunConfig {
             }
             problems.extend(custom_problems(&task.name, task.custom.as_ref(), &self.execution));
         }
-        if !(0.0..=1.0).contains(&science.distillation.weight) {
-            let weight = science.distillation.weight;
-            problems.push(format!("science.distillation.weight must be between 0 and 1, but is {weight}"));
+        if let Some(Fold { index, of }) =
+            science.fold.filter(|fold| !(2..=16).contains(&fold.of) || fold.index >= fold.of)
+        {
+            problems.push(format!("science.fold must be one of 2 to 16, counted from 0, but is {index} of {of}"));
+        }
+        for (option, problem) in science.distillation.problems() {
+            problems.push(format!("science.distillation.{option} {problem}"));
         }
         let execution = &self.execution;
+        for digest in science.tasks.iter().flat_map(|task| &task.target_files) {
+            if !execution.target_files.contains_key(digest.as_str()) {
+                problems.push(format!("execution.targetFiles does not say where the file {digest} is"));
+            }
+        }
         for (option, value, most) in [
             ("threads", execution.threads, 1024),
             ("microBatchTokens", execution.micro_batch_tokens, 16_777_216),
@@ -107,11 +117,14 @@ pub struct Science {
     /// How targets and gold labels are mixed; default without teachers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub distillation: Distillation,
-    /// Seed of head initialisation, data order and dropout.
+    /// Seed of head initialisation, data order and dropout, as far as the hyperparameters give these none of their own.
     pub seed: u32,
     /// Number format of the computation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
+    /// The part of every task's training rows that is not learned from; absent: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
 }
 
 impl Science {
@@ -120,9 +133,24 @@ impl Science {
         Digest::of(self)
     }
 
+    /// The seed of what begins random: heads, and what the pretrained weights lack.
+    pub fn init_seed(&self) -> u32 {
+        self.hyperparameters.init_seed.unwrap_or(self.seed)
+    }
+
+    /// The seed of the order of the training rows.
+    pub fn data_seed(&self) -> u32 {
+        self.hyperparameters.data_seed.unwrap_or(self.seed)
+    }
+
+    /// The seed of dropout.
+    pub fn dropout_seed(&self) -> u32 {
+        self.hyperparameters.dropout_seed.unwrap_or(self.seed)
+    }
+
     /// Does this run learn from teachers?
     pub fn distills(&self) -> bool {
-        self.tasks.iter().any(|task| !task.teachers.is_empty())
+        self.tasks.iter().any(|task| !task.teachers.is_empty() || !task.target_files.is_empty())
     }
 
     /// The science hashes of all teachers, each once, in order.
@@ -131,6 +159,34 @@ impl Science {
         hashes.sort();
         hashes.dedup();
         hashes
+    }
+}
+
+/// One of several equal parts of the training rows: every `of`-th line of the file, swapped copies with their originals.
+///
+/// A run with a fold learns from the other rows and writes targets of these alone: they are out of fold, of rows that it
+/// has not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fold {
+    /// Which one, counted from 0.
+    #[schemars(range(max = 15))]
+    pub index: u32,
+    /// Of how many.
+    #[schemars(range(min = 2, max = 16))]
+    pub of: u32,
+}
+
+impl Fold {
+    /// Whether it has the row in this line of the file.
+    pub fn has(self, line: u32) -> bool {
+        line % self.of == self.index
+    }
+}
+
+impl fmt::Display for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fold {} of {}", self.index + 1, self.of)
     }
 }
 
@@ -166,6 +222,11 @@ pub struct TaskIdentity {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(length(max = 16))]
     pub teachers: Vec<Digest>,
+    /// Digests of files of predictions that this task learns from beside them: the reference's pickles. Where they are stands
+    /// in `execution.targetFiles`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(length(max = 16))]
+    pub target_files: Vec<Digest>,
 }
 
 /// How a student mixes its teachers' targets with the gold labels.
@@ -178,11 +239,30 @@ pub struct Distillation {
     /// The teacher's constant weight when `annealing` is false. Default 0.5.
     #[serde(skip_serializing_if = "is_half")]
     pub weight: f64,
+    /// What logits are divided by before a classification's softmax meets its teacher's; regressions have no use for it.
+    /// Default 1.
+    #[serde(skip_serializing_if = "is_one")]
+    pub temperature: f64,
 }
 
 impl Default for Distillation {
     fn default() -> Self {
-        Self { annealing: true, weight: 0.5 }
+        Self { annealing: true, weight: 0.5, temperature: 1.0 }
+    }
+}
+
+impl Distillation {
+    /// All values that are out of range, each as (option, sentence). The manifest's rules refuse these too.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let Self { weight, temperature, .. } = *self;
+        let mut problems = Vec::new();
+        if !(0.0..=1.0).contains(&weight) {
+            problems.push(("weight", format!("must be between 0 and 1, but is {weight}")));
+        }
+        if !(0.1..=100.0).contains(&temperature) {
+            problems.push(("temperature", format!("must be between 0.1 and 100, but is {temperature}")));
+        }
+        problems
     }
 }
 
@@ -192,6 +272,10 @@ fn is_true(value: &bool) -> bool {
 
 fn is_half(value: &f64) -> bool {
     *value == 0.5
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 /// Number format of the computation.
@@ -238,6 +322,10 @@ pub struct Execution {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 32))]
     pub files: BTreeMap<String, TaskFiles>,
+    /// Where in the store the files are that tasks name in `targetFiles`, by digest.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxProperties" = 512))]
+    pub target_files: BTreeMap<String, String>,
 }
 
 /// A check of the inputs, before anything is trained on them.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::HyperparameterOverrides;
-use crate::config::{Fetch, InputsReport};
+use crate::config::{Fetch, Fold, InputsReport};
 use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
@@ -61,6 +61,8 @@ use crate::task::{CustomTask, TASK_NAME_PATTERN, TaskFiles};
     .message("a teacher is named for a task that the experiment does not have: add the task, or remove the teacher").field_path(".distill.teachers"))]
 #[x_kube(validation = Rule::new("!has(self.distill) || !has(self.distill.teachers) || self.tasks.all(x, !has(x.teacher) || !(x.name in self.distill.teachers))")
     .message("a task has options for a teacher of its own, and a teacher in distill.teachers that is not trained here: remove one of them").field_path(".tasks"))]
+#[x_kube(validation = Rule::new("self.trials == 1 || !has(self.hyperparameters) || !has(self.hyperparameters.initSeed) || !has(self.hyperparameters.dataSeed) || !has(self.hyperparameters.dropoutSeed)")
+    .message("initSeed, dataSeed and dropoutSeed together leave nothing in which trials could differ: remove one of them, or set `trials: 1`").field_path(".trials"))]
 pub struct BamExperimentSpec {
     /// The tasks, in order: cola, mnli, mrpc, qnli, qqp, rte, sst, sts or wnli, or tasks of your own. Each one once.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -164,18 +166,64 @@ pub struct DistillSpec {
     #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self)) >= 0.0 && double(string(self)) <= 1.0", "message": "must be between 0 and 1"}]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<Decimal>,
+    /// Softens the targets of classifications: logits of teacher and student are divided by it. Default 1.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self)) >= 0.1 && double(string(self)) <= 100.0", "message": "must be between 0.1 and 100"}]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Decimal>,
+    /// Train every teacher so many times, each time without another one of as many parts of the training rows, which that
+    /// one alone then predicts. So the student learns from predictions of rows that their teacher has not seen. Named teachers
+    /// stay as they are. Default: one teacher, which has seen all rows.
+    #[schemars(range(min = 2, max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_fold: Option<u32>,
     /// Teachers that are there already, or that another experiment trains, by task. The operator trains one for every task
     /// that is absent here.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 32))]
-    pub teachers: BTreeMap<String, TeacherRef>,
+    pub teachers: BTreeMap<String, NamedTeachers>,
     /// Options of all teachers. What describes the inputs (`maxSeqLength`, `doLowerCase`, `doubleUnordered`, `debug`) is
     /// taken from the student where it is absent here.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hyperparameters: HyperparameterOverrides,
 }
 
-/// A teacher that this experiment does not train itself: exactly one of these.
+/// The teachers of a task that this experiment does not train itself: exactly one of these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "(has(self.experiment) ? 1 : 0) + (has(self.run) ? 1 : 0) + (has(self.ensemble) ? 1 : 0) == 1", "message": "name exactly one of `experiment`, `run` and `ensemble`"}]))]
+pub struct NamedTeachers {
+    /// An experiment in this namespace that has the task: its student (of the first trial) teaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
+    pub experiment: Option<String>,
+    /// A run in this namespace that has the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = "^run-[0-9a-f]{16}$"))]
+    pub run: Option<String>,
+    /// Several: the student learns from the mean of their logits. One run counts once, however often it is named.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(length(min = 1, max = 16))]
+    pub ensemble: Vec<TeacherRef>,
+}
+
+impl DistillSpec {
+    /// All teachers that it names, of all tasks.
+    pub fn named_teachers(&self) -> impl Iterator<Item = TeacherRef> {
+        self.teachers.values().flat_map(NamedTeachers::each)
+    }
+}
+
+impl NamedTeachers {
+    /// Each of them; a single one is one.
+    pub fn each(&self) -> Vec<TeacherRef> {
+        match self.ensemble.is_empty() {
+            true => vec![TeacherRef { experiment: self.experiment.clone(), run: self.run.clone() }],
+            false => self.ensemble.clone(),
+        }
+    }
+}
+
+/// One of several teachers: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.experiment) != has(self.run)", "message": "name exactly one of `experiment` and `run`"}]))]
@@ -357,7 +405,7 @@ pub struct BamExperimentStatus {
     /// The inputs by content, as checked: what the runs' names are made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<PinnedInputs>,
-    /// The runs behind the names in `distill.teachers`, by task.
+    /// The runs behind the names in `distill.teachers`, by where these stand in there: `rte`, or `rte.ensemble[0]`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub named_teachers: BTreeMap<String, String>,
     /// Every run, in the order in which they can start.
@@ -392,6 +440,9 @@ pub struct RunSummary {
     /// The trial, counted from 1; absent for teachers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<u32>,
+    /// What it does not learn from but predicts; absent: nothing is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
     /// Where it stands.
     pub phase: RunPhase,
     /// Why it is not running, or what went wrong.

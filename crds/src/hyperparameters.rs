@@ -85,6 +85,9 @@ impl JsonSchema for Decimal {
     }
 }
 
+/// The largest seed that a person may give: with a trial added it is still far from what a `u32` holds.
+pub const LARGEST_SEED: u32 = 1_000_000_000;
+
 /// From what a person wrote to what a run gets.
 trait Resolve<T> {
     fn resolve(&self) -> T;
@@ -94,9 +97,19 @@ impl Resolve<f64> for Decimal {
         self.value()
     }
 }
+impl Resolve<Option<f64>> for Decimal {
+    fn resolve(&self) -> Option<f64> {
+        Some(self.value())
+    }
+}
 impl Resolve<u32> for u32 {
     fn resolve(&self) -> u32 {
         *self
+    }
+}
+impl Resolve<Option<u32>> for u32 {
+    fn resolve(&self) -> Option<u32> {
+        Some(*self)
     }
 }
 impl Resolve<bool> for bool {
@@ -200,6 +213,24 @@ hyperparameters! {
     dataset_multiples: bool => bool = true;
     /// A tiny random model and the first 50 lines of every file, to see that everything works. Default false.
     debug: bool => bool = false;
+    /// Dropout rate of the embeddings and of both outputs of every layer. Default: the model configuration's.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self)) >= 0.0 && double(string(self)) < 1.0", "message": "must be at least 0 and below 1"}]))]
+    hidden_dropout_prob: Decimal => Option<f64> = None;
+    /// Dropout rate of the attention probabilities. Default: the model configuration's.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self)) >= 0.0 && double(string(self)) < 1.0", "message": "must be at least 0 and below 1"}]))]
+    attention_probs_dropout_prob: Decimal => Option<f64> = None;
+    /// Dropout rate of what the heads read. Default 0.1.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self)) >= 0.0 && double(string(self)) < 1.0", "message": "must be at least 0 and below 1"}]))]
+    head_dropout_prob: Decimal => f64 = 0.1;
+    /// Seed of what begins random: the heads, and what the pretrained weights lack. Default: the run's seed.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    init_seed: u32 => Option<u32> = None;
+    /// Seed of the order of the training rows. Default: the run's seed.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    data_seed: u32 => Option<u32> = None;
+    /// Seed of dropout. Default: the run's seed.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    dropout_seed: u32 => Option<u32> = None;
 }
 
 impl HyperparameterOverrides {
@@ -263,6 +294,20 @@ impl Hyperparameters {
         check((1..=65_536).contains(&batch), "train_batch_size", "between 1 and 65536", batch.into());
         let exponent = self.task_weight_exponent;
         check(exponent <= 10.0, "task_weight_exponent", "at most 10", exponent);
+        for (option, rate) in [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+            ("head_dropout_prob", Some(self.head_dropout_prob)),
+        ] {
+            let rate = rate.unwrap_or_default();
+            check((0.0..1.0).contains(&rate), option, "at least 0 and below 1", rate);
+        }
+        for (option, seed) in
+            [("init_seed", self.init_seed), ("data_seed", self.data_seed), ("dropout_seed", self.dropout_seed)]
+        {
+            let seed = seed.unwrap_or_default();
+            check(seed <= LARGEST_SEED, option, "between 0 and 1000000000", seed.into());
+        }
         problems
     }
 }

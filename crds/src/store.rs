@@ -76,7 +76,8 @@ pub struct Manifest {
     pub science: Science,
     /// Every artifact by its path in the run's folder.
     pub files: BTreeMap<String, Artifact>,
-    /// Digests of the targets files that were used, by teacher and task: `<science hash>/<task>`.
+    /// Digests of the targets files that were used, by teacher and task: `<science hash>/<task>`; of a file that no run
+    /// wrote, by its place in the store.
     #[serde(default, skip_serializing_if = "is_default")]
     pub used_targets: BTreeMap<String, Digest>,
     /// What bit-equality depends on.

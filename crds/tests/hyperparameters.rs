@@ -75,4 +75,21 @@ fn every_value_out_of_range_is_a_problem_of_its_own() {
     let wrong = given(r#"{"learningRate": 0, "warmupProportion": "1.5", "maxSeqLength": 4, "numTrainEpochs": "-1"}"#);
     let options: Vec<_> = wrong.resolve(1).problems().into_iter().map(|(option, _)| option).collect();
     assert_eq!(options, ["learning_rate", "num_train_epochs", "warmup_proportion", "max_seq_length"]);
+    let wrong = given(
+        r#"{"hiddenDropoutProb": 1, "attentionProbsDropoutProb": "-0.1", "headDropoutProb": "1.5", "initSeed": 1000000001,
+            "dataSeed": 2000000000, "dropoutSeed": 4294967295}"#,
+    );
+    let said: Vec<_> =
+        wrong.resolve(1).problems().into_iter().map(|(option, problem)| format!("{option} {problem}")).collect();
+    assert_eq!(
+        said,
+        [
+            "hidden_dropout_prob must be at least 0 and below 1, but is 1",
+            "attention_probs_dropout_prob must be at least 0 and below 1, but is -0.1",
+            "head_dropout_prob must be at least 0 and below 1, but is 1.5",
+            "init_seed must be between 0 and 1000000000, but is 1000000001",
+            "data_seed must be between 0 and 1000000000, but is 2000000000",
+            "dropout_seed must be between 0 and 1000000000, but is 4294967295",
+        ]
+    );
 }

@@ -3,10 +3,15 @@
 Classification: target = lambda * onehot(gold) + (1 - lambda) * softmax(teacher); loss = -sum(target * log_softmax(student)).
 Regression: target = lambda * label / label_max + (1 - lambda) * teacher; loss = (student - target)^2.
 lambda = step / total_steps with annealing, else 1 - distill_weight.
+
+At a temperature T other than 1 it is torch's cross_entropy, float64, that says: lambda * CE(student, gold) +
+(1 - lambda) * T^2 * CE(student / T, softmax(teacher / T)), with autograd's gradient.
 """
 
 import numpy as np
+import torch
 from scipy.special import log_softmax, softmax
+from torch.nn.functional import cross_entropy
 
 from files import f32, rng, write_json
 
@@ -20,6 +25,15 @@ def classification_loss(teacher, student, label, gold):
     target[label] += gold
     loss = -np.dot(target, log_softmax(student))
     return float(loss), (softmax(student) - target).tolist()
+
+
+def softened_loss(teacher, student, label, gold, temperature):
+    teacher = torch.tensor(teacher, dtype=torch.float64)
+    student = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    soft = cross_entropy(student / temperature, torch.softmax(teacher / temperature, dim=0))
+    loss = gold * cross_entropy(student, torch.tensor(label)) + (1.0 - gold) * temperature**2 * soft
+    loss.backward()
+    return loss.item(), student.grad.tolist()
 
 
 def regression_loss(teacher, student, label, label_max, gold):
@@ -50,6 +64,7 @@ def write(out, seed):
             "lambdas": lambdas,
             "classification": list(_known_classification()) + list(_classification(random, golds)),
             "regression": list(_known_regression()) + list(_regression(random, golds)),
+            "softened": list(_softened(rng(seed, "distill softened"))),
         },
     )
 
@@ -93,6 +108,20 @@ def _classification(random, golds):
     # Nothing may overflow, and a certain teacher must not make 0 * -inf.
     yield _classification_case([1000.0, -1000.0], [-50.0, 50.0], 1, 0.25)
     yield _classification_case([0.0, 0.0, 0.0], [0.0, 0.0, 0.0], 0, 0.75)
+
+
+def _softened(random):
+    for temperature in (0.1, 0.5, 1.0, 2.0, 5.0, 100.0):
+        for gold in (0.0, 0.25, float(random.random()), 1.0):
+            labels = int(random.integers(2, 7))
+            teacher, student = (f32(logits) for logits in random.normal(0, 3.0, (2, labels)))
+            label = int(random.integers(0, labels))
+            loss, gradient = softened_loss(teacher, student, label, gold, temperature)
+            if temperature == 1.0:
+                plain, _ = classification_loss(np.array(teacher), np.array(student), label, gold)
+                assert abs(loss - plain) < 1e-12, (loss, plain)
+            case = {"teacher": teacher, "student": student, "label": label, "lambda": gold, "temperature": temperature}
+            yield case | {"loss": loss, "gradient": gradient}
 
 
 def _regression_case(teacher, student, label, label_max, gold):

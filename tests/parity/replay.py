@@ -70,7 +70,7 @@ class Examples:
         label = self.rows[eid % len(self.rows)][COLUMNS[self.task["name"]][2]]
         if self.task["range"]:
             least, most = self.task["range"]
-            return (float(label) - least) / most
+            return (float(label) - least) / (most - least)
         return self.task["labels"].index(label)
 
     def layout(self, eid):
@@ -186,17 +186,20 @@ class Replay:
     def losses(self, task, eids, logits, gold_weight):
         """Of each row, unweighted."""
         labels = [self.examples[task].label(eid) for eid in eids]
-        if self.tasks[task]["range"]:
-            target, said = torch.tensor(labels, dtype=torch.float64), logits[:, 0]
-        else:
-            target = functional.one_hot(torch.tensor(labels), logits.shape[1]).double()
+        teacher = None
         if self.targets.get(task) is not None:
             teacher = torch.tensor(np.array([self.targets[task][eid] for eid in eids]), dtype=torch.float64)
-            teacher = teacher[:, 0] if self.tasks[task]["range"] else torch.softmax(teacher, dim=1)
-            target = gold_weight * target + (1.0 - gold_weight) * teacher
         if self.tasks[task]["range"]:
+            target, said = torch.tensor(labels, dtype=torch.float64), logits[:, 0]
+            if teacher is not None:
+                target = gold_weight * target + (1.0 - gold_weight) * teacher[:, 0]
             return (said - target) ** 2
-        return -(target * torch.log_softmax(logits, dim=1)).sum(dim=1)
+        gold = functional.cross_entropy(logits, torch.tensor(labels), reduction="none")
+        if teacher is None:
+            return gold
+        heat = self.header["temperature"]
+        soft = functional.cross_entropy(logits / heat, torch.softmax(teacher / heat, dim=1), reduction="none")
+        return gold_weight * gold + (1.0 - gold_weight) * heat**2 * soft
 
     def step(self, line):
         """Does a step, on the rows of a line. Returns its loss, gradient norm, learning rate and lambda."""

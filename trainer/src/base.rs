@@ -32,6 +32,7 @@ impl Base {
         if options.debug {
             pretrained.config = pretrained.config.debug();
         }
+        pretrained.config = pretrained.config.with_dropout(options);
         let configuration = pretrained.configuration.display();
         for problem in pretrained.config.validate() {
             problems.push(ExitReason::BadData, format!("{configuration}: {problem}"));

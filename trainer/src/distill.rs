@@ -18,30 +18,51 @@ pub struct Teacher<'a> {
     pub predictions: &'a Tensor,
     /// The weight of gold, see [`lambda`].
     pub lambda: f64,
+    /// What a classification's logits are divided by; 1 in the reference.
+    pub temperature: f64,
 }
 
 /// Cross-entropy of each row against its target: f32 [rows].
 ///
 /// `logits` f32 [rows, labels]; `gold` i64 [rows]. The target is the gold label's one-hot vector,
-/// or lambda times that plus (1 - lambda) times the teacher's softmax (temperature 1). It is
-/// cross-entropy and not the Kullback-Leibler divergence: the teacher's entropy stays in.
+/// or lambda times that plus (1 - lambda) times the teacher's softmax. It is cross-entropy and not
+/// the Kullback-Leibler divergence: the teacher's entropy stays in.
+///
+/// At a temperature T other than 1 the two meet as losses instead: lambda times the cross-entropy
+/// against gold, plus (1 - lambda) T^2 times that of the softmaxes of teacher and student, both of
+/// logits / T. The factor keeps the teacher's share of the gradient what it is at T = 1 ("Distilling
+/// the Knowledge in a Neural Network", Hinton, Vinyals and Dean, 2015, section 2).
 pub fn classification_losses(logits: &Tensor, gold: &Tensor, teacher: Option<Teacher<'_>>) -> Tensor {
-    let log_probabilities = logits.log_softmax(-1, Kind::Float);
-    let mut target = gold.one_hot(logits.size()[1]).to_kind(Kind::Float);
-    if let Some(Teacher { predictions, lambda }) = teacher {
-        target = target * lambda + predictions.softmax(-1, Kind::Float) * (1.0 - lambda);
+    let gold = gold.one_hot(logits.size()[1]).to_kind(Kind::Float);
+    match teacher {
+        None => cross_entropies(&gold, logits),
+        // The same number as below, in the reference's order: one sum for both.
+        Some(Teacher { predictions, lambda, temperature: 1.0 }) => {
+            let target = gold * lambda + predictions.softmax(-1, Kind::Float) * (1.0 - lambda);
+            cross_entropies(&target, logits)
+        }
+        Some(Teacher { predictions, lambda, temperature }) => {
+            let soft = (predictions / temperature).softmax(-1, Kind::Float);
+            let softly = cross_entropies(&soft, &(logits / temperature)) * temperature.powi(2);
+            cross_entropies(&gold, logits) * lambda + softly * (1.0 - lambda)
+        }
     }
-    -(target * log_probabilities).sum_dim_intlist(-1, false, Kind::Float)
+}
+
+/// f32 [rows] of distributions `target` f32 [rows, labels] and logits of the same shape.
+fn cross_entropies(target: &Tensor, logits: &Tensor) -> Tensor {
+    -(target * logits.log_softmax(-1, Kind::Float)).sum_dim_intlist(-1, false, Kind::Float)
 }
 
 /// Squared error of each row against its target: f32 [rows].
 ///
 /// All three are on the task's 0 to 1 scale: `predictions` f32 [rows], `gold` f32 [rows]. The target
-/// is gold, or lambda times gold plus (1 - lambda) times the teacher's prediction.
+/// is gold, or lambda times gold plus (1 - lambda) times the teacher's prediction. There are no
+/// probabilities that a temperature could soften.
 pub fn regression_losses(predictions: &Tensor, gold: &Tensor, teacher: Option<Teacher<'_>>) -> Tensor {
     match teacher {
         None => predictions.mse_loss(gold, Reduction::None),
-        Some(Teacher { predictions: teacher, lambda }) => {
+        Some(Teacher { predictions: teacher, lambda, .. }) => {
             let target = gold * lambda + teacher * (1.0 - lambda);
             predictions.mse_loss(&target, Reduction::None)
         }
@@ -78,7 +99,7 @@ mod tests {
             (without_annealing, 1.3643287330576133),
         ];
         for (lambda, expected) in table {
-            let teacher = Teacher { predictions: &teacher, lambda };
+            let teacher = Teacher { predictions: &teacher, lambda, temperature: 1.0 };
             close(&classification_losses(&student, &gold, Some(teacher)), expected);
         }
         close(&classification_losses(&student, &gold, None), 1.5839687492408239);
@@ -89,7 +110,8 @@ mod tests {
         let (teacher, student) = (Tensor::from_slice(&[0.7f32]), Tensor::from_slice(&[0.9f32]));
         let gold = Tensor::from_slice(&[3.8f32 / 5.0]);
         for (lambda, expected) in [(0.0, 0.04), (0.25, 0.034225), (1.0, 0.0196)] {
-            let losses = regression_losses(&student, &gold, Some(Teacher { predictions: &teacher, lambda }));
+            let teacher = Teacher { predictions: &teacher, lambda, temperature: 2.0 };
+            let losses = regression_losses(&student, &gold, Some(teacher));
             assert!((losses.double_value(&[0]) - expected).abs() < 1e-7);
         }
         assert!((regression_losses(&student, &gold, None).double_value(&[0]) - 0.0196).abs() < 1e-7);

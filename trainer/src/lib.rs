@@ -39,3 +39,4 @@ mod tensorboard;
 mod termination;
 mod trace;
 pub mod train;
+pub mod unpickle;

@@ -20,7 +20,7 @@ use bam_crds::store::MODEL;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
-use crate::model::{HEAD_DROPOUT, HEAD_FILE, Model};
+use crate::model::{HEAD_FILE, Model};
 use crate::store::{Files, RunFolder, pretty};
 use crate::task::{Kind, Task};
 
@@ -83,7 +83,7 @@ impl ModelFiles<'_> {
         let ids = names.iter().enumerate();
         let mut config = json!(self.model.config());
         config["architectures"] = json!(["BertForSequenceClassification"]);
-        config["classifier_dropout"] = json!(HEAD_DROPOUT);
+        config["classifier_dropout"] = json!(self.model.config().head_dropout_prob);
         config["id2label"] = ids.clone().map(|(id, name)| (id.to_string(), json!(name))).collect::<Map<_, _>>().into();
         config["label2id"] = ids.map(|(id, name)| (name.clone(), json!(id))).collect::<Map<_, _>>().into();
         config["problem_type"] = match task.kind {

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bam_crds::config::TaskIdentity;
+use bam_crds::config::{Fold, TaskIdentity};
 use bam_crds::shares::shares;
 use bam_crds::store::Artifact;
-use bam_crds::{Digest, ExitReason, Hyperparameters, RunConfig, TaskFiles, nearest, store as layout};
+use bam_crds::{Digest, Execution, ExitReason, Hyperparameters, RunConfig, TaskFiles, nearest, store as layout};
 
 use crate::base::Base;
-use crate::data::align::align;
 use crate::data::batches::Schedule;
 use crate::data::features::{Features, featurise};
+use crate::data::lessons::Lessons;
 use crate::data::rows::{DEBUG_LINES, Row, read_split};
 use crate::data::targets::{Targets, TargetsError};
 use crate::digest;
@@ -37,8 +37,10 @@ pub struct PreparedTask {
     pub task: Task,
     /// Factor of its rows' losses.
     pub weight: f64,
-    /// Its training rows.
+    /// Its training rows, without those of the run's fold.
     pub train: Encoded,
+    /// The rows of the run's fold, if it has one.
+    pub held_out: Option<Encoded>,
     /// Its dev rows.
     pub dev: Encoded,
     /// Further rows to measure on, of splits whose files are there.
@@ -47,6 +49,21 @@ pub struct PreparedTask {
     pub tests: Vec<(Split, Encoded)>,
     /// The teachers' mean logits over `train`: [rows, outputs].
     pub targets: Option<Vec<f32>>,
+}
+
+impl PreparedTask {
+    /// The rows that the run writes targets of.
+    pub fn targeted(&self) -> &Encoded {
+        self.held_out.as_ref().unwrap_or(&self.train)
+    }
+
+    /// Takes the rows of a fold out of the training rows.
+    fn hold_out(&mut self, fold: Fold) {
+        let rows = std::mem::take(&mut self.train.rows);
+        let (held_out, train) = rows.into_iter().partition(|row| fold.has(row.line));
+        self.train.rows = train;
+        self.held_out = Some(Encoded { rows: held_out, features: Vec::new() });
+    }
 }
 
 /// A run, ready to start.
@@ -58,7 +75,7 @@ pub struct Prepared {
     pub base: Base,
     /// Which rows each step learns from.
     pub schedule: Schedule,
-    /// Digests of the teachers' files that were read, by `<science hash>/<task>`.
+    /// Digests of the teachers' files that were read: see [`bam_crds::Manifest::used_targets`].
     pub used_targets: BTreeMap<String, Digest>,
 }
 
@@ -77,7 +94,11 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
     for identity in &config.science.tasks {
         let reader = TaskReader { store, identity, files: config.execution.files.get(&identity.name), options };
         if let Some(mut prepared) = reader.rows(config.execution.write_test_outputs, &mut problems) {
-            prepared.targets = reader.targets(&prepared, &mut used_targets, &mut problems);
+            if let Some(fold) = config.science.fold {
+                prepared.hold_out(fold);
+                problems.take(enough_rows(&prepared, fold));
+            }
+            prepared.targets = reader.targets(&prepared, &config.execution, &mut used_targets, &mut problems);
             tasks.push(prepared);
         }
     }
@@ -90,10 +111,11 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
             encoded.features = featurise(&base.tokenizer, &encoded.rows, length, threads);
         };
         encode(&mut prepared.train);
+        prepared.held_out.iter_mut().for_each(encode);
         encode(&mut prepared.dev);
         prepared.further.iter_mut().chain(&mut prepared.tests).for_each(|(_, encoded)| encode(encoded));
     }
-    let schedule = schedule(&mut tasks, options, config.science.seed)?;
+    let schedule = schedule(&mut tasks, options, config.science.data_seed())?;
     Ok(Prepared { tasks, base, schedule, used_targets })
 }
 
@@ -182,6 +204,7 @@ impl TaskReader<'_> {
             task,
             weight: 1.0,
             train: train?,
+            held_out: None,
             dev: dev?,
             further: further?,
             tests: tests?,
@@ -201,36 +224,79 @@ impl TaskReader<'_> {
         problems.take(rows).map(|rows| Encoded { rows, features: Vec::new() })
     }
 
-    /// The mean of the teachers' logits, row by row.
+    /// The mean of the teachers' logits, row by row, of those that have the row.
     fn targets(
         &self,
         prepared: &PreparedTask,
+        execution: &Execution,
         used: &mut BTreeMap<String, Digest>,
         problems: &mut Problems,
     ) -> Option<Vec<f32>> {
         let name = &self.identity.name;
-        let mut sum: Option<Vec<f32>> = None;
-        for teacher in &self.identity.teachers {
-            let (digest, targets) = problems.take(teacher_targets(self.store, teacher, name))?;
-            used.insert(format!("{teacher}/{name}"), digest);
-            let aligned = align(&targets, &prepared.task, &prepared.train.rows, &format!("run {}", teacher.short()));
-            // Not `changed`: it is whole, and training it again would give the same.
-            let aligned = aligned.map_err(|faults| Failure::new(ExitReason::BadData, faults.to_string()));
-            let aligned = problems.take(aligned)?;
-            match &mut sum {
-                None => sum = Some(aligned),
-                Some(sum) => sum.iter_mut().zip(aligned).for_each(|(sum, logit)| *sum += logit),
-            }
+        let runs = self.identity.teachers.iter().map(|run| {
+            let teacher = teacher_targets(self.store, run, name)?;
+            Ok((format!("{run}/{name}"), format!("run {}", run.short()), teacher))
+        });
+        let files = self.identity.target_files.iter().map(|expected| {
+            let place = &execution.target_files[expected.as_str()];
+            let teacher = pickled_targets(&self.store.path(place), expected, &prepared.task)?;
+            Ok((place.clone(), place.clone(), teacher))
+        });
+        let mut lessons = Lessons::new(&prepared.task, &prepared.train.rows);
+        let mut learned = Vec::new();
+        for teacher in runs.chain(files) {
+            let lesson = teacher.and_then(|(key, called, Teacher { digest, targets, fold })| {
+                used.insert(key, digest);
+                // Not `changed`: it is whole, and training it again would give the same.
+                let lesson = lessons.learn(&targets, fold, &called);
+                lesson.map_err(|faults| Failure::new(ExitReason::BadData, faults.to_string()))
+            });
+            learned.push(problems.take(lesson).is_some());
         }
-        let mut mean = sum?;
-        let teachers = self.identity.teachers.len() as f32;
-        mean.iter_mut().for_each(|logit| *logit /= teachers);
-        Some(mean)
+        // Whoever cannot be learned from may have had the rows that nobody has.
+        if learned.is_empty() || learned.contains(&false) {
+            return None;
+        }
+        let mean = lessons.mean().map_err(|faults| Failure::new(ExitReason::BadConfig, faults.to_string()));
+        problems.take(mean)
+    }
+}
+
+/// A fold without rows, or with all of them, makes no teacher.
+fn enough_rows(prepared: &PreparedTask, fold: Fold) -> Result<(), Failure> {
+    match prepared.train.rows.is_empty() || prepared.targeted().rows.is_empty() {
+        false => Ok(()),
+        true => {
+            let rows = prepared.train.rows.len() + prepared.targeted().rows.len();
+            let name = &prepared.task.name;
+            let message = format!("{name} has {rows} training rows, too few for {} folds: lower outOfFold", fold.of);
+            Err(Failure::new(ExitReason::BadConfig, message))
+        }
+    }
+}
+
+/// What a teacher left.
+struct Teacher {
+    digest: Digest,
+    targets: Targets,
+    /// The rows that they are about, if not all.
+    fold: Option<Fold>,
+}
+
+/// The targets in a pickle of the reference, if it is still what it was.
+fn pickled_targets(path: &Path, expected: &Digest, task: &Task) -> Result<Teacher, Failure> {
+    let (digest, targets) = Targets::read_pickle(path, task)?;
+    match digest == *expected {
+        true => Ok(Teacher { digest, targets, fold: None }),
+        false => {
+            let message = format!("{}: the file changed since this command began; give it again", path.display());
+            Err(Failure::new(ExitReason::BadData, message))
+        }
     }
 }
 
 /// The targets of a teacher, if its manifest is there and they are what it says.
-fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<(Digest, Targets), Failure> {
+fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<Teacher, Failure> {
     let folder = store.run(teacher);
     let missing =
         |what: String| Failure { missing: vec![teacher.clone()], ..Failure::new(ExitReason::MissingInput, what) };
@@ -268,7 +334,7 @@ fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<(Diges
         true => Failure::from(error),
         false => changed(error.to_string()),
     })?;
-    Ok((expected.sha256.clone(), targets))
+    Ok(Teacher { digest: expected.sha256.clone(), targets, fold: manifest.science.fold })
 }
 
 /// Rows of a split, as the options want them.

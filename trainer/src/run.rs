@@ -199,13 +199,13 @@ impl Work<'_> {
     /// The targets of every task, and the predictions of its test splits.
     fn write_targets(&self, model: &Model) -> Result<Files, Failure> {
         let tests = self.prepared.tasks.iter().flat_map(|task| &task.tests).map(|(_, test)| test);
-        let all = self.prepared.tasks.iter().map(|task| &task.train).chain(tests);
+        let all = self.prepared.tasks.iter().map(|task| task.targeted()).chain(tests);
         let mut said = self.predict(model, Stage::WritingTargets, all.map(|encoded| encoded.rows.len()).sum());
         let mut files = Files::new();
         for (head, prepared) in self.prepared.tasks.iter().enumerate() {
             let name = &prepared.task.name;
             let tests = prepared.tests.iter().map(|(split, test)| (layout::predictions(name, split.name()), test));
-            for (file, encoded) in [(layout::targets(name), &prepared.train)].into_iter().chain(tests) {
+            for (file, encoded) in [(layout::targets(name), prepared.targeted())].into_iter().chain(tests) {
                 let targets = targets(&prepared.task, encoded, said(head, encoded));
                 let artifact = self.folder.place(&file, &targets.to_bytes())?;
                 files.insert(file, artifact);

@@ -16,7 +16,7 @@ use crate::data::batches::Example;
 use crate::durable;
 use crate::failure::Failure;
 use crate::journal::StepRecord;
-use crate::model::{HEAD_DROPOUT, Model};
+use crate::model::Model;
 use crate::optim::CLIP_NORM;
 use crate::prepare::{Prepared, PreparedTask};
 use crate::task::Kind;
@@ -190,6 +190,7 @@ fn header(path: &Path, Subject { config, prepared, model }: Subject<'_>) -> Stri
         "tasks": prepared.tasks.iter().zip(&science.tasks).map(task).collect::<Vec<_>>(),
         "annealing": science.distillation.annealing,
         "distillWeight": science.distillation.weight,
+        "temperature": science.distillation.temperature,
         "maxSeqLength": options.max_seq_length,
         "doLowerCase": options.do_lower_case,
         "learningRate": options.learning_rate,
@@ -199,7 +200,7 @@ fn header(path: &Path, Subject { config, prepared, model }: Subject<'_>) -> Stri
         "layers": prepared.base.layers,
         "clipNorm": CLIP_NORM,
         "model": model.config(),
-        "headDropout": HEAD_DROPOUT,
+        "headDropout": model.config().head_dropout_prob,
         "weights": weights_of(path).file_name().unwrap_or_default().to_string_lossy(),
     })
     .to_string()

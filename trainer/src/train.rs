@@ -150,7 +150,7 @@ impl Trainer<'_> {
 
     fn fresh(&self) -> Result<State, Failure> {
         let options = &self.config.science.hyperparameters;
-        let seed = self.config.science.seed.into();
+        let seed = self.config.science.init_seed().into();
         let from = (seed, self.prepared.base.tokenizer.vocab_size());
         let (model, loaded) =
             Model::pretrained(&self.prepared.base.pretrained, heads(self.prepared), from, self.device)?;
@@ -201,7 +201,8 @@ impl Trainer<'_> {
             tasks: &self.prepared.tasks,
             examples: &examples,
             lambda,
-            dropout: Dropout::of_step(self.config.science.seed.into(), state.step, self.device),
+            temperature: self.config.science.distillation.temperature,
+            dropout: Dropout::of_step(self.config.science.dropout_seed().into(), state.step, self.device),
             device: self.device,
             waited: Cell::default(),
         };
@@ -239,7 +240,7 @@ impl Trainer<'_> {
     }
 
     fn lambda(&self, step: u64) -> f64 {
-        let Distillation { annealing, weight } = self.config.science.distillation;
+        let Distillation { annealing, weight, .. } = self.config.science.distillation;
         lambda(step, self.total(), annealing, weight)
     }
 
@@ -275,6 +276,7 @@ struct Step<'a> {
     tasks: &'a [PreparedTask],
     examples: &'a [Example],
     lambda: f64,
+    temperature: f64,
     dropout: Dropout,
     device: Device,
     /// Time that went into the rows.
@@ -326,13 +328,15 @@ impl Step<'_> {
         let targets = prepared.targets.as_ref().map(|targets| self.targets(targets, rows, task.outputs()));
         let losses = if task.is_regression() {
             let targets = targets.map(|targets| targets.view([-1]));
-            let teacher = targets.as_ref().map(|predictions| Teacher { predictions, lambda: self.lambda });
-            regression_losses(&said.logits.view([-1]), &gold, teacher)
+            regression_losses(&said.logits.view([-1]), &gold, targets.as_ref().map(|targets| self.teacher(targets)))
         } else {
-            let teacher = targets.as_ref().map(|predictions| Teacher { predictions, lambda: self.lambda });
-            classification_losses(&said.logits, &gold, teacher)
+            classification_losses(&said.logits, &gold, targets.as_ref().map(|targets| self.teacher(targets)))
         };
         weighted_sum(&losses, prepared.weight)
+    }
+
+    fn teacher<'a>(&self, predictions: &'a Tensor) -> Teacher<'a> {
+        Teacher { predictions, lambda: self.lambda, temperature: self.temperature }
     }
 
     /// f32 [rows, outputs].

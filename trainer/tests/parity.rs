@@ -477,7 +477,7 @@ fn classification_losses_and_their_gradients_are_the_peers() {
         let (student, teacher) = (row("student").set_requires_grad(true), row("teacher"));
         let gold = Tensor::from_slice(&[case["label"].as_i64().unwrap()]);
         let lambda = number(&case["lambda"]);
-        let teacher = Some(Teacher { predictions: &teacher, lambda });
+        let teacher = Some(Teacher { predictions: &teacher, lambda, temperature: 1.0 });
         let losses = distill::classification_losses(&student, &gold, teacher);
         assert_loss(case, &student, losses, &numbers(&case["gradient"]));
         if lambda == 1.0 {
@@ -495,8 +495,21 @@ fn regression_losses_and_their_gradients_are_the_peers() {
         let student = one(number(&case["student"])).set_requires_grad(true);
         let gold = one(number(&case["label"]) / number(&case["label_max"]));
         let (teacher, lambda) = (one(number(&case["teacher"])), number(&case["lambda"]));
-        let teacher = Some(Teacher { predictions: &teacher, lambda });
+        let teacher = Some(Teacher { predictions: &teacher, lambda, temperature: 1.0 });
         let losses = distill::regression_losses(&student, &gold, teacher);
         assert_loss(case, &student, losses, &[number(&case["gradient"]) as f32]);
+    }
+}
+
+#[test]
+fn a_softened_loss_and_its_gradient_are_torch_s() {
+    for case in cases(&json("distill.json"), "softened") {
+        let row = |key: &str| Tensor::from_slice(&numbers(&case[key])).view([1, -1]);
+        let (student, teacher) = (row("student").set_requires_grad(true), row("teacher"));
+        let gold = Tensor::from_slice(&[case["label"].as_i64().unwrap()]);
+        let (lambda, temperature) = (number(&case["lambda"]), number(&case["temperature"]));
+        let teacher = Some(Teacher { predictions: &teacher, lambda, temperature });
+        let losses = distill::classification_losses(&student, &gold, teacher);
+        assert_loss(case, &student, losses, &numbers(&case["gradient"]));
     }
 }

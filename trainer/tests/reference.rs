@@ -85,6 +85,77 @@ fn a_teacher_that_is_not_trained_is_named_with_the_command_that_trains_it() {
     assert!(!fixture.path("models/bam").exists(), "nothing is written before everything is checked");
 }
 
+/// Leaves of a model what the reference leaves: no run in the store, no pointer to one.
+fn as_the_reference_left_it(fixture: &Fixture, name: &str) {
+    let pointer = fixture.path(&format!("models/{name}/run.json"));
+    let said: serde_json::Value = serde_json::from_slice(&fs::read(&pointer).unwrap()).unwrap();
+    for run in said["trials"].as_array().unwrap() {
+        fs::remove_dir_all(fixture.path(&format!("runs/{}", run.as_str().unwrap()))).unwrap();
+    }
+    fs::remove_file(pointer).unwrap();
+}
+
+#[test]
+fn a_teacher_that_the_reference_trained_teaches_the_same_as_the_run_would() {
+    let fixture = Fixture::new();
+    let teacher = run(&fixture, "teacher", r#"{"write_test_outputs": false}"#);
+    assert!(teacher.status.success(), "{}", text(&teacher));
+    let student = |name: &str| {
+        let options =
+            r#"{"write_test_outputs": false, "distill": true, "teachers": {"rte": "teacher", "mrpc": "teacher"}}"#;
+        let output = run(&fixture, name, options);
+        assert!(output.status.success(), "{name}: {}", text(&output));
+        ["rte", "mrpc"].map(|task| {
+            fs::read(fixture.path(&format!("models/{name}/outputs/{task}_train_predictions_1.pkl"))).unwrap()
+        })
+    };
+    let of_the_run = student("of-the-run");
+    as_the_reference_left_it(&fixture, "teacher");
+    assert!(student("of-the-pickle") == of_the_run);
+    let pointer = |name: &str| fs::read_to_string(fixture.path(&format!("models/{name}/run.json"))).unwrap();
+    assert_ne!(pointer("of-the-pickle"), pointer("of-the-run"), "they were trained on other files");
+}
+
+#[test]
+fn pickles_that_do_not_fit_are_named_before_the_first_step_all_at_once() {
+    let fixture = Fixture::new();
+    let narrow = r#"{"write_test_outputs": false, "double_unordered": false}"#;
+    assert!(run(&fixture, "teacher", narrow).status.success());
+    as_the_reference_left_it(&fixture, "teacher");
+    fs::write(fixture.path("models/teacher/outputs/rte_train_predictions_1.pkl"), b"cos\nsystem\n.").unwrap();
+    let options =
+        r#"{"write_test_outputs": false, "distill": true, "teachers": {"rte": "teacher", "mrpc": "teacher"}}"#;
+    let output = run(&fixture, "student", options);
+    assert_eq!(output.status.code(), Some(65), "{}", text(&output));
+    let said = text(&output);
+    for part in [
+        "models/teacher/outputs/rte_train_predictions_1.pkl: not a file of targets: byte 11: it refers to os.system",
+        "models/teacher/outputs/mrpc_train_predictions_1.pkl has no targets for the 50 swapped copies of mrpc",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+}
+
+#[test]
+fn several_teachers_of_a_task_stand_in_a_list() {
+    let fixture = Fixture::new();
+    for (name, seed) in [("one", 1), ("two", 2)] {
+        let options = format!(r#"{{"task_names": ["rte"], "write_test_outputs": false, "seed": {seed}}}"#);
+        assert!(run(&fixture, name, &options).status.success());
+    }
+    as_the_reference_left_it(&fixture, "two");
+    let student = |name: &str, teachers: &str| {
+        let options =
+            r#"{"task_names": ["rte"], "write_test_outputs": false, "distill": true, "teachers": {"rte": TEACHERS}}"#;
+        let output = run(&fixture, name, &options.replace("TEACHERS", teachers));
+        assert!(output.status.success(), "{name}: {}", text(&output));
+        fs::read_to_string(fixture.path(&format!("models/{name}/run.json"))).unwrap()
+    };
+    let both = student("both", r#"["one", "two"]"#);
+    assert_eq!(student("in-another-order", r#"["two", "one", "two"]"#), both);
+    assert_ne!(student("alone", r#""one""#), both);
+}
+
 #[test]
 fn every_trial_has_its_own_seed_and_its_line_in_the_results() {
     let fixture = Fixture::new();

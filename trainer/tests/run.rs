@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bam_crds::config::Fold;
 use bam_crds::report::Stage;
 use bam_crds::{Digest, ExitReason};
 use common::Fixture;
@@ -187,6 +188,125 @@ fn a_student_learns_from_its_teachers_and_says_which_targets_it_used() {
         .collect();
     expected.sort();
     assert_eq!(manifest.used_targets.keys().cloned().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn several_teachers_of_one_task_and_one_teacher_of_several_tasks_teach() {
+    let fixture = Fixture::new();
+    let (teachers, student) = teachers_and_student(&fixture);
+    let multi = fixture.config(&["rte", "mrpc"], SHORT, &[]);
+    fixture.train(&multi, "multi");
+    let of = |several: &[&Digest]| {
+        let mut science = student.science.clone();
+        science.tasks[0].teachers = several.iter().map(|digest| (*digest).clone()).collect();
+        science.tasks[1].teachers = vec![multi.science_hash.clone()];
+        bam_crds::RunConfig::new(science, student.execution.clone())
+    };
+    let alone = of(&[&teachers[0].science_hash]);
+    let ensemble = of(&[&teachers[0].science_hash, &multi.science_hash]);
+    let weights = [&alone, &ensemble].map(|config| {
+        let report = fixture.train(config, config.science_hash.short());
+        assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+        fs::read(fixture.run_folder(config).join("model/model.safetensors")).unwrap()
+    });
+    assert!(weights[0] != weights[1], "the second teacher taught nothing");
+    let manifest = fs::read(fixture.run_folder(&ensemble).join("manifest.json")).unwrap();
+    let manifest: bam_crds::Manifest = serde_json::from_slice(&manifest).unwrap();
+    let mut expected = [
+        format!("{}/rte", teachers[0].science_hash),
+        format!("{}/rte", multi.science_hash),
+        format!("{}/mrpc", multi.science_hash),
+    ];
+    expected.sort();
+    assert_eq!(manifest.used_targets.keys().cloned().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn teachers_of_folds_write_targets_of_rows_that_they_have_not_seen_and_all_of_them_are_needed() {
+    let fixture = Fixture::new();
+    let teacher = |index: u32| {
+        let mut science = fixture.config(&["mrpc"], SHORT, &[]).science;
+        science.fold = Some(Fold { index, of: 2 });
+        let config = bam_crds::RunConfig::new(science, fixture.execution());
+        let report = fixture.train(&config, &format!("fold-{index}"));
+        assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+        config
+    };
+    let teachers = [teacher(0), teacher(1)];
+    let eids = teachers.each_ref().map(|config| {
+        let path = fixture.run_folder(config).join("targets/mrpc.safetensors");
+        bam_trainer::data::targets::Targets::read(&path).unwrap().eids
+    });
+    // The first of 50 rows is in line 2; copies have the ids from 50 on.
+    assert!(eids[0].iter().all(|eid| eid % 2 == 0) && eids[1].iter().all(|eid| eid % 2 == 1), "{eids:?}");
+    assert_eq!(eids.each_ref().map(Vec::len), [50, 50]);
+
+    let student = |several: &[&bam_crds::RunConfig]| {
+        let mut science = fixture.config(&["mrpc"], SHORT, &[]).science;
+        science.tasks[0].teachers = several.iter().map(|config| config.science_hash.clone()).collect();
+        let config = bam_crds::RunConfig::new(science, fixture.execution());
+        fixture.train(&config, &format!("student-of-{}", several.len()))
+    };
+    let alone = student(&[&teachers[0]]);
+    assert_eq!(alone.reason, ExitReason::BadConfig);
+    assert!(
+        alone.message.starts_with("mrpc/train.tsv:3 (eid 1): every teacher has learned from this row"),
+        "{}",
+        alone.message
+    );
+    assert!(alone.message.ends_with("... and 30 more rows"), "{}", alone.message);
+    let both = student(&[&teachers[0], &teachers[1]]);
+    assert_eq!(both.reason, ExitReason::Completed, "{}", both.message);
+}
+
+#[test]
+fn a_temperature_changes_what_a_student_learns() {
+    let fixture = Fixture::new();
+    let (_, mut student) = teachers_and_student(&fixture);
+    let weights = [1.0, 4.0].map(|temperature| {
+        student.science.distillation.temperature = temperature;
+        student = bam_crds::RunConfig::new(student.science.clone(), student.execution.clone());
+        let report = fixture.train(&student, &format!("temperature-{temperature}"));
+        assert_eq!(report.reason, ExitReason::Completed, "{}", report.message);
+        fs::read(fixture.run_folder(&student).join("model/model.safetensors")).unwrap()
+    });
+    assert!(weights[0] != weights[1]);
+}
+
+#[test]
+fn the_three_seeds_together_are_the_run_s_seed_and_each_alone_changes_the_weights() {
+    let fixture = Fixture::new();
+    let weights = |seed: u32, options: &str| {
+        let options = SHORT.replace("\"2\"", "1").replace('}', &format!("{options}}}"));
+        let mut science = fixture.config(&["rte"], &options, &[]).science;
+        science.seed = seed;
+        let config = bam_crds::RunConfig::new(science, fixture.execution());
+        assert_eq!(fixture.train(&config, config.science_hash.short()).reason, ExitReason::Completed);
+        fs::read(fixture.run_folder(&config).join("model/model.safetensors")).unwrap()
+    };
+    let plain = weights(3, "");
+    assert!(weights(9, r#", "initSeed": 3, "dataSeed": 3, "dropoutSeed": 3"#) == plain);
+    for one in ["initSeed", "dataSeed", "dropoutSeed"] {
+        assert!(weights(3, &format!(r#", "{one}": 9"#)) != plain, "{one} does nothing");
+    }
+}
+
+#[test]
+fn dropout_rates_of_nothing_leave_no_use_for_a_seed_of_dropout() {
+    let fixture = Fixture::new();
+    let weights = |options: &str| {
+        let options = SHORT.replace("\"2\"", "1").replace('}', &format!("{options}}}"));
+        let config = fixture.config(&["rte"], &options, &[]);
+        assert_eq!(fixture.train(&config, config.science_hash.short()).reason, ExitReason::Completed);
+        fs::read(fixture.run_folder(&config).join("model/model.safetensors")).unwrap()
+    };
+    let rates = [r#", "hiddenDropoutProb": 0"#, r#", "attentionProbsDropoutProb": 0"#, r#", "headDropoutProb": 0"#];
+    let none = rates.concat();
+    assert!(weights(&none) == weights(&format!(r#"{none}, "dropoutSeed": 9"#)), "something is still dropped");
+    for left in 0..rates.len() {
+        let others: String = rates.iter().enumerate().filter(|(at, _)| *at != left).map(|(_, rate)| *rate).collect();
+        assert!(weights(&others) != weights(&format!(r#"{others}, "dropoutSeed": 9"#)), "{} is ignored", rates[left]);
+    }
 }
 
 #[test]

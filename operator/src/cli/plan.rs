@@ -135,6 +135,8 @@ fn headline(experiment: &BamExperiment, bam_dir: &Path) -> String {
             format!("distilled with constant weight {weight}")
         }
     };
+    let temperature = spec.distill.as_ref().and_then(|distill| distill.temperature.as_ref());
+    let how = temperature.map_or(how.clone(), |temperature| format!("{how}, at temperature {temperature}"));
     let trials = if spec.trials == 1 { String::new() } else { format!(", {} trials", spec.trials) };
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
     format!("{name}: {} on {}, {how}{trials}\nstore {}\n", spec.model.pretrained, tasks.join(", "), bam_dir.display())
@@ -172,7 +174,10 @@ fn shape(experiment: &BamExperiment) -> String {
     let teachers = if tasks.is_empty() {
         String::new()
     } else {
-        format!("├─ {} teachers ({}): {names}\n", tasks.len(), tasks.join(", "))
+        let folds = distill.and_then(|distill| distill.out_of_fold);
+        let without = folds.map(|folds| format!(", each without one of {folds} folds")).unwrap_or_default();
+        let teachers = tasks.len() * folds.unwrap_or(1) as usize;
+        format!("├─ {teachers} teachers ({}{without}): {names}\n", tasks.join(", "))
     };
     let students = if spec.trials == 1 { "1 student".to_owned() } else { format!("{} students", spec.trials) };
     format!("{teachers}└─ {students}: {names}\n")

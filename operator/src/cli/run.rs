@@ -102,7 +102,9 @@ fn require_named_teachers(experiment: &BamExperiment, bam_dir: &Path) -> Result<
     let named = teachers::find(name, &experiment.spec, &ledger.experiment_status(name)?, &ledger);
     let missing: Vec<_> = named
         .iter()
-        .filter_map(|(task, teacher)| Some(format!("distill.teachers.{task}: the student {}", teacher.as_ref().err()?)))
+        .filter_map(|(entry, teacher)| {
+            Some(format!("distill.teachers.{entry}: the student {}", teacher.as_ref().err()?))
+        })
         .collect();
     if missing.is_empty() {
         return Ok(());

@@ -52,9 +52,13 @@ fn columns(status: &BamExperimentStatus) -> Vec<Column<'_>> {
         ),
     ];
     if distills {
-        let teacher = move |task: &str| runs.iter().find(|run| run.role == Role::Teacher && run.tasks == [task]);
-        columns
-            .push(("teacher".to_owned(), Box::new(move |task| number(teacher(task).and_then(|run| main(run, task))))));
+        // The mean, where there are several.
+        let teacher = move |task: &str| {
+            let teachers = runs.iter().filter(|run| run.role == Role::Teacher && run.tasks == [task]);
+            let scores: Vec<f64> = teachers.map(|run| main(run, task)).collect::<Option<_>>()?;
+            (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+        };
+        columns.push(("teacher".to_owned(), Box::new(move |task| number(teacher(task)))));
     }
     let noun = match (distills, runs.iter().any(|run| run.tasks.len() > 1)) {
         (true, _) => "student",
@@ -144,6 +148,7 @@ mod tests {
             role,
             tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
             trial,
+            fold: None,
             phase: if scores.is_empty() { RunPhase::Running } else { RunPhase::Succeeded },
             message: String::new(),
             shared: String::new(),
@@ -155,6 +160,19 @@ mod tests {
 
     fn of(runs: Vec<RunSummary>) -> BamExperimentStatus {
         BamExperimentStatus { scores: status::scores(&runs), runs, ..Default::default() }
+    }
+
+    #[test]
+    fn several_teachers_of_a_task_have_one_column_with_their_mean_once_all_are_done() {
+        let teachers = |second: &[f64]| {
+            of(vec![
+                run(Role::Teacher, &["rte"], None, &[66.0]),
+                run(Role::Teacher, &["rte"], None, second),
+                run(Role::Student, &["rte"], Some(1), &[71.2]),
+            ])
+        };
+        assert!(scores(&teachers(&[65.0]), false).contains("65.5     71.2\n"), "{}", scores(&teachers(&[65.0]), false));
+        assert!(scores(&teachers(&[]), false).contains("-     71.2\n"), "{}", scores(&teachers(&[]), false));
     }
 
     #[test]

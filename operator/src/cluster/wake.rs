@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bam_crds::BamExperimentSpec;
+use bam_crds::experiment::DistillSpec;
 
 use super::cache::Changed;
 use super::facts::{ClaimFacts, ExperimentFacts, Facts, RunFacts};
@@ -14,8 +15,8 @@ use crate::platform::Subject;
 pub fn by_experiment(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Subject> {
     let (namespace, name) = &changed.key;
     let names_it = |spec: &BamExperimentSpec| {
-        let teachers = spec.distill.iter().flat_map(|distill| distill.teachers.values());
-        teachers.into_iter().any(|teacher| teacher.experiment.as_ref() == Some(name))
+        let mut teachers = spec.distill.iter().flat_map(DistillSpec::named_teachers);
+        teachers.any(|teacher| teacher.experiment.as_ref() == Some(name))
     };
     let pupils = experiments(seen, namespace, names_it);
     pupils.into_iter().chain([Subject::experiment(namespace, name)]).chain(its_runs(seen, changed)).collect()

@@ -1,9 +1,10 @@
 //! An experiment as a graph of runs: the check of its inputs, then one teacher per task, then a student per trial.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
+use bam_crds::config::{Distillation, Fold, InputsReport, Precision, TaskIdentity};
 use bam_crds::experiment::{DistillSpec, PinnedInputs, TaskSpec};
+use bam_crds::hyperparameters::Decimal;
 use bam_crds::identity::SEMANTICS_VERSION;
 use bam_crds::run::{Role, RunPod};
 use bam_crds::{
@@ -11,7 +12,7 @@ use bam_crds::{
     InputsConfig, RunConfig, Science, names,
 };
 
-use super::teachers::{Named, Reference};
+use super::teachers::{Entry, Named, Reference};
 use super::{Why, steps};
 
 /// The seed of every teacher: one that does not depend on the experiment, so that experiments share teachers.
@@ -138,18 +139,22 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
 /// The reason, if the findings are not complete: they come from a program that may be of another version.
 pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) -> Result<Vec<Node>, Why> {
     let mut nodes: Vec<Node> = Vec::new();
-    let mut taught = BTreeMap::new();
+    let mut taught = Taught::new();
     if let Some(distill) = &spec.distill {
         for task in &spec.tasks {
-            let node = match named.get(&task.name) {
-                Some(Ok(reference)) => named_teacher(&task.name, reference),
-                Some(Err(_)) => continue,
-                None => teacher(spec, found, distill, task)?,
+            let named: Vec<_> = named.iter().filter(|(entry, _)| entry.task == task.name).collect();
+            let teachers = match named.is_empty() {
+                true => own_teachers(spec, found, distill, task)?,
+                false => {
+                    named.into_iter().filter_map(|(entry, it)| Some(named_teacher(entry, it.as_ref().ok()?))).collect()
+                }
             };
-            taught.extend(node.science_hash().map(|hash| (task.name.clone(), hash.clone())));
-            // One model can teach several tasks.
-            if !nodes.iter().any(|other| other.name == node.name) {
-                nodes.push(node);
+            for node in teachers {
+                taught.entry(&task.name).or_default().extend(node.science_hash().cloned());
+                // One model can teach several tasks.
+                if !nodes.iter().any(|other| other.name == node.name) {
+                    nodes.push(node);
+                }
             }
         }
     }
@@ -161,12 +166,17 @@ pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) 
     Ok(nodes)
 }
 
-fn named_teacher(task: &str, reference: &Reference) -> Node {
+/// The science hashes of each task's teachers. They are a set: neither their order in the manifest nor two names for one
+/// run make another student.
+type Taught<'a> = BTreeMap<&'a str, BTreeSet<Digest>>;
+
+fn named_teacher(entry: &Entry, reference: &Reference) -> Node {
     let tasks = reference.spec.config.iter().flat_map(|config| &config.science.tasks);
+    let number = entry.member.map(|member| format!(" {}", member + 1)).unwrap_or_default();
     let whose = reference.experiment.as_ref().map(|experiment| format!(" (of experiment {experiment})"));
     Node {
         name: reference.run.clone(),
-        title: format!("teacher {task}{}", whose.unwrap_or_default()),
+        title: format!("teacher {}{number}{}", entry.task, whose.unwrap_or_default()),
         role: Role::Teacher,
         tasks: tasks.map(|task| task.name.clone()).collect(),
         trial: None,
@@ -176,12 +186,13 @@ fn named_teacher(task: &str, reference: &Reference) -> Node {
     }
 }
 
-fn teacher(
+/// The teacher that is trained for a task, or one for each fold of its rows.
+fn own_teachers(
     spec: &BamExperimentSpec,
     found: &InputsReport,
     distill: &DistillSpec,
     task: &TaskSpec,
-) -> Result<Node, Why> {
+) -> Result<Vec<Node>, Why> {
     let science = Science {
         semantics_version: SEMANTICS_VERSION,
         model: found.model.clone(),
@@ -190,42 +201,44 @@ fn teacher(
         distillation: Distillation::default(),
         seed: TEACHER_SEED,
         precision: Precision::default(),
+        fold: None,
     };
-    training(
-        spec,
-        found,
-        Training {
-            role: Role::Teacher,
-            title: format!("teacher {}", task.name),
-            trial: None,
-            science,
-            teachers: Vec::new(),
-        },
-    )
+    let teacher = |fold: Option<Fold>| {
+        let title = format!("teacher {}{}", task.name, fold.map(|fold| format!(" ({fold})")).unwrap_or_default());
+        let science = Science { fold, ..science.clone() };
+        training(spec, found, Training { role: Role::Teacher, title, trial: None, science, teachers: Vec::new() })
+    };
+    match distill.out_of_fold {
+        None => Ok(vec![teacher(None)?]),
+        Some(of) => (0..of).map(|index| teacher(Some(Fold { index, of }))).collect(),
+    }
 }
 
 fn student(
     spec: &BamExperimentSpec,
     found: &InputsReport,
-    taught: &BTreeMap<String, Digest>,
+    taught: &Taught<'_>,
     teachers: &[String],
     trial: u32,
 ) -> Result<Node, Why> {
-    let of_task = |task: &str| -> Vec<Digest> { taught.get(task).cloned().into_iter().collect() };
+    let of_task = |task: &str| -> Vec<Digest> { taught.get(task).into_iter().flatten().cloned().collect() };
     let tasks = spec.tasks.iter().map(|task| identity(found, task, of_task(&task.name)));
-    let distillation = spec.distill.as_ref().map(|distill| Distillation {
+    let default = Distillation::default();
+    let distillation = spec.distill.as_ref().map_or(default.clone(), |distill| Distillation {
         annealing: distill.annealing,
-        weight: distill.weight.as_ref().map_or(Distillation::default().weight, |weight| weight.value()),
+        weight: distill.weight.as_ref().map_or(default.weight, Decimal::value),
+        temperature: distill.temperature.as_ref().map_or(default.temperature, Decimal::value),
     });
     let science = Science {
         semantics_version: SEMANTICS_VERSION,
         model: found.model.clone(),
         tasks: tasks.collect::<Result<_, _>>()?,
         hyperparameters: student_hyperparameters(spec),
-        distillation: distillation.unwrap_or_default(),
+        distillation,
         // In 64 bits first: the schema allows a sum of at most 1,000,000,099, but a planner does not panic.
         seed: u32::try_from(u64::from(spec.seed) + u64::from(trial) - 1).unwrap_or(u32::MAX),
         precision: Precision::default(),
+        fold: None,
     };
     let title = if spec.trials == 1 { "student".to_owned() } else { format!("student {trial}") };
     let teachers = teachers.to_vec();
@@ -279,6 +292,7 @@ fn identity(found: &InputsReport, task: &TaskSpec, teachers: Vec<Digest>) -> Res
         train: files.train.clone(),
         dev: files.dev.clone(),
         teachers,
+        target_files: Vec::new(),
     })
 }
 
@@ -308,5 +322,6 @@ fn execution<'a>(spec: &BamExperimentSpec, tasks: impl IntoIterator<Item = &'a T
         save_checkpoints_steps: spec.compute.save_checkpoints_steps,
         write_test_outputs: spec.compute.write_test_outputs,
         files: tasks.into_iter().filter_map(files).collect(),
+        target_files: BTreeMap::new(),
     }
 }

@@ -105,7 +105,10 @@ fn title(spec: &BamRunSpec) -> String {
     let tasks: Vec<_> = science.tasks.iter().map(|task| task.name.as_str()).collect();
     match spec.role {
         Role::Student => format!("student of {} (seed {})", why::and(&tasks), science.seed),
-        role => format!("{} {}", role.noun(), why::and(&tasks)),
+        role => {
+            let fold = science.fold.map(|fold| format!(" ({fold})")).unwrap_or_default();
+            format!("{} {}{fold}", role.noun(), why::and(&tasks))
+        }
     }
 }
 

@@ -67,8 +67,8 @@ impl<'a> Standing<'a> {
 
     fn named_teachers(&self) -> BTreeMap<String, String> {
         let known =
-            self.world.observed.teachers.iter().filter_map(|(task, teacher)| Some((task, teacher.as_ref().ok()?)));
-        known.map(|(task, teacher)| (task.clone(), teacher.run.clone())).collect()
+            self.world.observed.teachers.iter().filter_map(|(entry, teacher)| Some((entry, teacher.as_ref().ok()?)));
+        known.map(|(entry, teacher)| (entry.to_string(), teacher.run.clone())).collect()
     }
 
     /// All conditions, from the first time on: what a person waits for must be there to be waited for.

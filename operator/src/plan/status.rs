@@ -81,6 +81,7 @@ pub fn summary(node: &Node, run: Option<&BamRunStatus>, why: &Why) -> RunSummary
         role: node.role,
         tasks: node.tasks.clone(),
         trial: node.trial,
+        fold: node.spec.config.as_ref().and_then(|config| config.science.fold),
         phase,
         message,
         shared: String::new(),
@@ -90,11 +91,15 @@ pub fn summary(node: &Node, run: Option<&BamRunStatus>, why: &Why) -> RunSummary
     }
 }
 
-/// What to call a run of an experiment with so many trials: `inputs check`, `teacher rte`, `student`, `student 2`.
+/// What to call a run of an experiment with so many trials: `inputs check`, `teacher rte`, `teacher rte (fold 1 of 5)`,
+/// `student`, `student 2`.
 pub fn title(run: &RunSummary, trials: usize) -> String {
     match run.role {
         Role::Inputs => "inputs check".to_owned(),
-        Role::Teacher => format!("teacher {}", run.tasks.join(" ")),
+        Role::Teacher => {
+            let fold = run.fold.map(|fold| format!(" ({fold})")).unwrap_or_default();
+            format!("teacher {}{fold}", run.tasks.join(" "))
+        }
         Role::Student if trials == 1 => "student".to_owned(),
         Role::Student => format!("student {}", run.trial.unwrap_or_default()),
     }

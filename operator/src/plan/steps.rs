@@ -16,6 +16,8 @@ pub(super) fn of(science: &Science, inputs: &BTreeMap<String, TaskInputs>) -> Op
     let options = &science.hyperparameters;
     let rows = |inputs: &TaskInputs| {
         let own = if options.debug { inputs.train_rows.min(DEBUG_ROWS) } else { inputs.train_rows };
+        // A fold may have one row more.
+        let own = own - science.fold.map_or(0, |fold| own / fold.of.max(1));
         own as usize * if options.double_unordered && inputs.unordered { 2 } else { 1 }
     };
     let sizes = science.tasks.iter().map(|task| Some((task.name.as_str(), rows(inputs.get(&task.name)?))));
@@ -31,10 +33,14 @@ pub(super) fn of(science: &Science, inputs: &BTreeMap<String, TaskInputs>) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bam_crds::config::{ModelIdentity, TaskIdentity};
+    use bam_crds::config::{Fold, ModelIdentity, TaskIdentity};
     use bam_crds::{Digest, HyperparameterOverrides};
 
     fn steps(tasks: &[(&str, u32)]) -> Option<u64> {
+        steps_without(None, tasks)
+    }
+
+    fn steps_without(fold: Option<Fold>, tasks: &[(&str, u32)]) -> Option<u64> {
         let digest = Digest::of_bytes(b"");
         let files = |name: &str, rows| TaskInputs {
             train: digest.clone(),
@@ -49,6 +55,7 @@ mod tests {
             train: digest.clone(),
             dev: digest.clone(),
             teachers: Vec::new(),
+            target_files: Vec::new(),
         };
         let science = Science {
             semantics_version: 1,
@@ -58,6 +65,7 @@ mod tests {
             distillation: Default::default(),
             seed: 1,
             precision: Default::default(),
+            fold,
         };
         of(&science, &tasks.iter().map(|(name, rows)| ((*name).to_owned(), files(name, *rows))).collect())
     }
@@ -69,5 +77,14 @@ mod tests {
         assert_eq!(steps(&[("sts", 5749)]), Some(1080));
         assert_eq!(steps(&[("mnli", 392_702)]), Some(36_816));
         assert_eq!(steps(&[("rte", 2490), ("mrpc", 3668)]), Some(1500));
+    }
+
+    #[test]
+    fn a_training_without_a_fold_has_the_steps_of_the_rows_that_are_left() {
+        let fold = |index| Some(Fold { index, of: 3 });
+        for index in 0..3 {
+            assert_eq!(steps_without(fold(index), &[("rte", 98)]), steps(&[("rte", 66)]), "fold {index}");
+            assert_eq!(steps_without(fold(index), &[("mrpc", 99)]), steps(&[("mrpc", 66)]), "fold {index}");
+        }
     }
 }

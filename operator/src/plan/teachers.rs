@@ -1,15 +1,35 @@
 //! The teachers that a manifest names instead of having them trained: students of other experiments, and runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use bam_crds::experiment::{StorageSpec, TeacherRef};
+use bam_crds::experiment::{DistillSpec, StorageSpec, TeacherRef};
 use bam_crds::run::Role;
 use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec, names};
 
 use super::Why;
 
-/// Named teachers by task: each with its run, or with the reason why that cannot be told yet.
-pub type Named = BTreeMap<String, Result<Reference, Why>>;
+/// Named teachers: each with its run, or with the reason why that cannot be told yet.
+pub type Named = BTreeMap<Entry, Result<Reference, Why>>;
+
+/// Where a name stands in `distill.teachers`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The task that it teaches.
+    pub task: String,
+    /// Its place in the task's ensemble, if that has one.
+    pub member: Option<usize>,
+}
+
+/// `rte`, or `rte.ensemble[0]`.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.member {
+            None => f.write_str(&self.task),
+            Some(member) => write!(f, "{}.ensemble[{member}]", self.task),
+        }
+    }
+}
 
 /// A named teacher.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,14 +55,14 @@ pub trait Registry {
 /// A teacher that was found once stays, even if the experiment that it came from goes.
 pub fn find(name: &str, spec: &BamExperimentSpec, status: &BamExperimentStatus, registry: &dyn Registry) -> Named {
     let search = Search { name, spec, registry };
-    let named = spec.distill.iter().flat_map(|distill| &distill.teachers);
-    named
-        .map(|(task, wanted)| {
-            let known = status.named_teachers.get(task).and_then(|run| {
+    entries(spec)
+        .map(|(entry, wanted)| {
+            let known = status.named_teachers.get(&entry.to_string()).and_then(|run| {
                 let spec = registry.run(run)?;
                 Some(Reference { run: run.clone(), spec, experiment: wanted.experiment.clone() })
             });
-            (task.clone(), known.map_or_else(|| search.find(task, wanted), Ok))
+            let found = known.map_or_else(|| search.find(&entry, &wanted), Ok);
+            (entry, found)
         })
         .collect()
 }
@@ -54,6 +74,18 @@ pub fn of(spec: &BamRunSpec) -> Vec<String> {
     config.science.teachers().into_iter().map(|hash| names::run(hash, &storage)).collect()
 }
 
+/// All names that stand in `distill.teachers`.
+fn entries(spec: &BamExperimentSpec) -> impl Iterator<Item = (Entry, TeacherRef)> {
+    let named = spec.distill.iter().flat_map(|distill| &distill.teachers);
+    named.flat_map(|(task, named)| {
+        let entry = |(place, wanted)| {
+            let member = (!named.ensemble.is_empty()).then_some(place);
+            (Entry { task: task.clone(), member }, wanted)
+        };
+        named.each().into_iter().enumerate().map(entry)
+    })
+}
+
 struct Search<'a> {
     name: &'a str,
     spec: &'a BamExperimentSpec,
@@ -61,29 +93,30 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn find(&self, task: &str, wanted: &TeacherRef) -> Result<Reference, Why> {
+    fn find(&self, entry: &Entry, wanted: &TeacherRef) -> Result<Reference, Why> {
         match (&wanted.experiment, &wanted.run) {
-            (Some(experiment), _) => self.student_of(task, experiment),
-            (None, Some(run)) => self.run(task, run, None, &format!("run {run}")),
+            (Some(experiment), _) => self.student_of(entry, experiment),
+            (None, Some(run)) => self.run(entry, run, None, &format!("run {run}")),
             // The schema refuses it.
-            (None, None) => Err(unknown(format!("distill.teachers.{task} names neither an experiment nor a run"))),
+            (None, None) => Err(unknown(format!("distill.teachers.{entry} names neither an experiment nor a run"))),
         }
     }
 
-    fn student_of(&self, task: &str, experiment: &str) -> Result<Reference, Why> {
+    fn student_of(&self, entry: &Entry, experiment: &str) -> Result<Reference, Why> {
+        let task = &entry.task;
         if let Some(experiments) = self.cycle(experiment) {
             return Err(Why::TeacherCycle { experiments });
         }
         let Some((spec, status)) = self.registry.experiment(experiment) else {
             return Err(unknown(format!(
                 "waits for experiment {experiment}, which does not exist here: create it, or name another one in \
-                 distill.teachers.{task}"
+                 distill.teachers.{entry}"
             )));
         };
-        if !spec.tasks.iter().any(|known| known.name == task) {
+        if !spec.tasks.iter().any(|known| known.name == *task) {
             return Err(unknown(format!(
                 "cannot learn {task} from experiment {experiment}, which does not have that task: name another one in \
-                 distill.teachers.{task}"
+                 distill.teachers.{entry}"
             )));
         }
         if spec.storage != self.spec.storage {
@@ -95,22 +128,23 @@ impl Search<'_> {
         }
         let student = status.runs.iter().find(|run| run.role == Role::Student && run.trial == Some(1));
         match student.filter(|student| self.registry.run(&student.name).is_some()) {
-            Some(student) => self.run(task, &student.name, Some(experiment), &format!("experiment {experiment}")),
+            Some(student) => self.run(entry, &student.name, Some(experiment), &format!("experiment {experiment}")),
             None => Err(unknown(format!("waits until experiment {experiment} begins to train its student"))),
         }
     }
 
-    fn run(&self, task: &str, run: &str, experiment: Option<&str>, what: &str) -> Result<Reference, Why> {
+    fn run(&self, entry: &Entry, run: &str, experiment: Option<&str>, what: &str) -> Result<Reference, Why> {
+        let task = &entry.task;
         let Some(spec) = self.registry.run(run) else {
             return Err(unknown(format!(
-                "waits for run {run}, which does not exist here: name another one in distill.teachers.{task}"
+                "waits for run {run}, which does not exist here: name another one in distill.teachers.{entry}"
             )));
         };
         let tasks = spec.config.iter().flat_map(|config| &config.science.tasks);
-        if !tasks.into_iter().any(|known| known.name == task) {
+        if !tasks.into_iter().any(|known| known.name == *task) {
             return Err(unknown(format!(
                 "cannot learn {task} from {what}, which does not have that task: name another one in \
-                 distill.teachers.{task}"
+                 distill.teachers.{entry}"
             )));
         }
         if spec.config.as_ref().is_some_and(|config| config.execution.store != self.spec.storage.uri()) {
@@ -132,8 +166,8 @@ impl Search<'_> {
                 continue;
             }
             let Some((spec, _)) = self.registry.experiment(last) else { continue };
-            let next = spec.distill.iter().flat_map(|distill| distill.teachers.values());
-            for teacher in next.filter_map(|teacher| teacher.experiment.clone()) {
+            let next = spec.distill.iter().flat_map(DistillSpec::named_teachers);
+            for teacher in next.filter_map(|teacher| teacher.experiment) {
                 paths.push(path.iter().cloned().chain([teacher]).collect());
             }
         }

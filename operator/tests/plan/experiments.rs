@@ -42,6 +42,46 @@ fn a_teacher_per_task_then_a_student_per_trial() {
 }
 
 #[test]
+fn out_of_fold_every_task_has_a_teacher_for_each_fold() {
+    let mut experiment = build::distilled(&["rte", "mrpc"]);
+    let plain = nodes(&experiment);
+    experiment.spec.distill.as_mut().unwrap().out_of_fold = Some(2);
+    let nodes = nodes(&experiment);
+    let titles: Vec<_> = nodes.iter().map(|node| node.title.as_str()).collect();
+    assert_eq!(
+        titles,
+        [
+            "teacher rte (fold 1 of 2)",
+            "teacher rte (fold 2 of 2)",
+            "teacher mrpc (fold 1 of 2)",
+            "teacher mrpc (fold 2 of 2)",
+            "student"
+        ]
+    );
+    let folds: Vec<_> = nodes.iter().map(|node| science(node).fold.map(|fold| (fold.index, fold.of))).collect();
+    assert_eq!(folds, [Some((0, 2)), Some((1, 2)), Some((0, 2)), Some((1, 2)), None]);
+    for (task, teachers) in science(&nodes[4]).tasks.iter().zip(nodes.chunks(2)) {
+        let mut hashes: Vec<_> = teachers.iter().map(|teacher| science(teacher).hash()).collect();
+        hashes.sort();
+        assert_eq!(task.teachers, hashes);
+    }
+    assert_eq!(nodes[4].teachers.len(), 4);
+    assert!(nodes[0].steps < plain[0].steps, "a fold is left out");
+}
+
+#[test]
+fn out_of_fold_the_experiment_completes_and_its_status_tells_the_folds_apart() {
+    let mut experiment = build::distilled(&["rte"]);
+    experiment.spec.distill.as_mut().unwrap().out_of_fold = Some(3);
+    let state = World::new(experiment).run();
+    assert_eq!(state.status.phase, ExperimentPhase::Complete);
+    assert_eq!(state.status.teachers, "3/3");
+    let titles: Vec<_> = state.status.runs.iter().map(|run| bam_operator::plan::status::title(run, 1)).collect();
+    let folds = ["teacher rte (fold 1 of 3)", "teacher rte (fold 2 of 3)", "teacher rte (fold 3 of 3)"];
+    assert_eq!(titles, [&["inputs check"][..], &folds, &["student"]].concat());
+}
+
+#[test]
 fn without_distillation_there_are_only_students() {
     let nodes = nodes(&build::experiment(&["rte", "mrpc"]));
     assert_eq!(nodes.len(), 1);

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bam_crds::experiment::{BamExperiment, ExperimentPhase, PinnedInputs, RunSummary, TeacherRef};
+use bam_crds::experiment::{BamExperiment, ExperimentPhase, NamedTeachers, PinnedInputs, RunSummary, TeacherRef};
 use bam_crds::run::{Role, RunPhase};
 use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus};
 use bam_operator::plan::experiment::{Observed, Run, plan};
 use bam_operator::plan::graph::{Node, inputs, trainings};
-use bam_operator::plan::teachers::{Named, Registry, find};
+use bam_operator::plan::teachers::{Entry, Named, Registry, find};
 use bam_operator::plan::{Action, Reopened, Why};
 
 use crate::build;
@@ -32,7 +32,22 @@ impl Registry for Names {
 /// An experiment on rte and mrpc whose teacher of rte is the student of `teacher`.
 fn taught_by(teacher: &str) -> BamExperiment {
     let mut experiment = build::distilled(&["rte", "mrpc"]);
-    let named = TeacherRef { experiment: Some(teacher.to_owned()), run: None };
+    let named = NamedTeachers { experiment: Some(teacher.to_owned()), ..Default::default() };
+    experiment.spec.distill.as_mut().unwrap().teachers.insert("rte".to_owned(), named);
+    experiment
+}
+
+/// The only teacher of rte.
+fn rte() -> Entry {
+    Entry { task: "rte".to_owned(), member: None }
+}
+
+/// An experiment on rte and mrpc whose teachers of rte are these runs and the student of experiment `single`.
+fn taught_by_several(runs: &[&str]) -> BamExperiment {
+    let mut experiment = taught_by("");
+    let runs = runs.iter().map(|run| TeacherRef { run: Some((*run).to_owned()), experiment: None });
+    let ensemble = runs.chain([TeacherRef { experiment: Some("single".to_owned()), run: None }]).collect();
+    let named = NamedTeachers { ensemble, ..Default::default() };
     experiment.spec.distill.as_mut().unwrap().teachers.insert("rte".to_owned(), named);
     experiment
 }
@@ -59,6 +74,7 @@ fn summary(node: &Node) -> RunSummary {
         role: Role::Student,
         tasks: node.tasks.clone(),
         trial: Some(1),
+        fold: None,
         phase: RunPhase::Running,
         message: String::new(),
         shared: String::new(),
@@ -105,11 +121,85 @@ fn a_multi_task_model_teaches_all_its_tasks_as_one_run() {
     let (names, teacher) = training(&["rte", "mrpc"]);
     let mut experiment = taught_by("single");
     let distill = experiment.spec.distill.as_mut().unwrap();
-    distill.teachers.insert("mrpc".to_owned(), TeacherRef { run: Some(teacher.name.clone()), experiment: None });
+    distill.teachers.insert("mrpc".to_owned(), NamedTeachers { run: Some(teacher.name.clone()), ..Default::default() });
     let nodes = nodes(&experiment, &found(&experiment, &names));
     assert_eq!(nodes.len(), 2, "one teacher, one student");
     let science = &nodes[1].spec.config.as_ref().unwrap().science;
     assert_eq!(science.tasks[0].teachers, science.tasks[1].teachers);
+}
+
+#[test]
+fn several_teachers_of_a_task_teach_its_student_whatever_their_order() {
+    let (mut names, single) = training(&["rte"]);
+    let multi = nodes(&build::experiment(&["rte", "mrpc"]), &Named::new()).remove(0);
+    let mut again = build::experiment(&["rte"]);
+    again.spec.seed = 2;
+    let again = nodes(&again, &Named::new()).remove(0);
+    for node in [&multi, &again] {
+        names.runs.insert(node.name.clone(), node.spec.clone());
+    }
+    let student = |runs: &[&str]| {
+        let experiment = taught_by_several(runs);
+        nodes(&experiment, &found(&experiment, &names))
+    };
+    let taught = student(&[&again.name, &multi.name]);
+    let titles: Vec<_> = taught.iter().map(|node| node.title.as_str()).collect();
+    assert_eq!(
+        titles,
+        ["teacher rte 1", "teacher rte 2", "teacher rte 3 (of experiment single)", "teacher mrpc", "student"]
+    );
+    assert_eq!(taught[4].teachers.len(), 4, "it waits for all of them");
+    let science = &taught[4].spec.config.as_ref().unwrap().science;
+    let mut hashes = [&again, &multi, &single].map(|node| node.science_hash().unwrap().clone());
+    hashes.sort();
+    assert_eq!(science.tasks[0].teachers, hashes);
+    assert_eq!(science.tasks[1].teachers.len(), 1);
+
+    assert_eq!(student(&[&multi.name, &again.name])[4].name, taught[4].name, "the order means nothing");
+    let doubled = student(&[&again.name, &multi.name, &single.name, &again.name]);
+    assert_eq!(doubled.last().unwrap().name, taught[4].name, "nor do two names for one run");
+}
+
+#[test]
+fn one_of_several_teachers_that_is_not_known_is_waited_for_by_its_place() {
+    let (names, single) = training(&["rte"]);
+    let experiment = taught_by_several(&["run-0123456789abcdef"]);
+    let mut observed = known(&experiment);
+    observed.teachers = found(&experiment, &names);
+    let plan = plan(&experiment, &observed, build::start());
+    assert!(
+        plan.status.waiting_for.contains(
+            "waits for run run-0123456789abcdef, which does not exist here: name another \
+                                          one in distill.teachers.rte.ensemble[0]"
+        ),
+        "{}",
+        plan.status.waiting_for
+    );
+    assert!(!plan.status.runs.iter().any(|run| run.role == Role::Student), "it has no name yet");
+    assert_eq!(plan.status.named_teachers, [("rte.ensemble[1]".to_owned(), single.name)].into());
+}
+
+#[test]
+fn experiments_that_teach_each_other_among_several_are_a_circle() {
+    let mut names = Names::default();
+    names.experiments.insert("single".to_owned(), (taught_by("exp").spec, BamExperimentStatus::default()));
+    let named = found(&taught_by_several(&[]), &names);
+    let why = named.into_values().next().unwrap().unwrap_err();
+    assert!(why.to_string().contains("in a circle (exp -> single -> exp)"), "{why}");
+}
+
+#[test]
+fn a_model_teaches_the_next_generation_of_its_own_task() {
+    let (names, first) = training(&["rte"]);
+    let mut second = build::distilled(&["rte"]);
+    let named = NamedTeachers { run: Some(first.name.clone()), ..Default::default() };
+    second.spec.distill.as_mut().unwrap().teachers.insert("rte".to_owned(), named);
+    let nodes = nodes(&second, &found(&second, &names));
+    let titles: Vec<_> = nodes.iter().map(|node| node.title.as_str()).collect();
+    assert_eq!(titles, ["teacher rte", "student"]);
+    let science = &nodes[1].spec.config.as_ref().unwrap().science;
+    assert_eq!(science.tasks[0].teachers, [first.science_hash().unwrap().clone()]);
+    assert_ne!(nodes[1].name, first.name);
 }
 
 #[test]
@@ -129,7 +219,7 @@ fn a_teacher_that_cannot_be_told_is_waited_for_in_words() {
         ("exp", "in a circle (exp -> exp)"),
     ];
     for (teacher, words) in cases {
-        let why = found(&taught_by(teacher), &names).remove("rte").unwrap().unwrap_err();
+        let why = found(&taught_by(teacher), &names).remove(&rte()).unwrap().unwrap_err();
         assert!(why.to_string().contains(words), "{teacher}: {why}");
     }
 }
@@ -140,7 +230,7 @@ fn a_circle_further_on_is_somebody_elses() {
     for (name, teacher) in [("a", "b"), ("b", "a")] {
         names.experiments.insert(name.to_owned(), (taught_by(teacher).spec, BamExperimentStatus::default()));
     }
-    let why = found(&taught_by("a"), &names).remove("rte").unwrap().unwrap_err();
+    let why = found(&taught_by("a"), &names).remove(&rte()).unwrap().unwrap_err();
     assert_eq!(why.reason(), "TeacherUnknown", "{why}");
 }
 
@@ -170,7 +260,7 @@ fn a_teacher_that_was_found_stays_when_its_experiment_goes() {
 
     names.experiments.clear();
     let still = find("exp", &experiment.spec, &status, &names);
-    assert_eq!(still["rte"].as_ref().unwrap().run, teacher.name);
+    assert_eq!(still[&rte()].as_ref().unwrap().run, teacher.name);
 }
 
 #[test]

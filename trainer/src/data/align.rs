@@ -55,8 +55,9 @@ impl fmt::Display for TargetFaults {
 }
 
 /// The targets in the order of the student's training rows and of its labels: [rows, outputs].
-/// Rows are found by example id and must have the texts that the teacher saw; columns are matched
-/// by label name. Targets of rows that the student does not have are left out.
+/// Rows are found by example id and must have the texts that the teacher saw, as far as the targets
+/// tell (a pickle of the reference does not); columns are matched by label name. Targets of rows
+/// that the student does not have are left out.
 ///
 /// # Errors
 /// Every row without usable targets, and labels that differ. `teacher` is its name for messages.
@@ -68,6 +69,22 @@ pub fn align(targets: &Targets, task: &Task, rows: &[Row], teacher: &str) -> Res
     }
     let logits = found.logits(&columns);
     if found.faults.faults.is_empty() { Ok(logits) } else { Err(found.faults) }
+}
+
+impl TargetFaults {
+    /// One more, of a training row or of all of them.
+    pub(super) fn add(&mut self, task: &Task, row: Option<&Row>, message: String) {
+        if self.faults.len() == SHOWN {
+            self.more += 1;
+            return;
+        }
+        let file = task.layout(Split::Train).map_or("train.tsv", |layout| &layout.file);
+        self.faults.push(TargetFault {
+            row: row.map(|row| format!("{}/{file}:{}", task.name, row.line)),
+            eid: row.map(|row| row.eid),
+            message,
+        });
+    }
 }
 
 struct Aligner<'a> {
@@ -126,7 +143,7 @@ impl Aligner<'_> {
                  train it on this very file"
             ));
         };
-        if self.targets.row_hashes[place] != row_hash(row) {
+        if self.targets.row_hashes.get(place).is_some_and(|seen| *seen != row_hash(row)) {
             return Err(format!("the teacher {teacher} saw other texts in this row; train it on this very file"));
         }
         let width = self.targets.outputs();
@@ -160,15 +177,7 @@ impl Aligner<'_> {
     }
 
     fn fault(&mut self, row: Option<&Row>, message: String) {
-        if self.faults.faults.len() == SHOWN {
-            self.faults.more += 1;
-            return;
-        }
-        self.faults.faults.push(TargetFault {
-            row: row.map(|row| format!("{}:{}", self.task.file(Split::Train), row.line)),
-            eid: row.map(|row| row.eid),
-            message,
-        });
+        self.faults.add(self.task, row, message);
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod align;
 pub mod batches;
 pub mod features;
+pub mod lessons;
 pub mod micro;
 pub mod rows;
 pub mod targets;

@@ -11,13 +11,22 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use bam_crds::Digest;
+
+use crate::task::Task;
+use crate::unpickle;
 
 /// Name and version of the file's layout; a reader refuses others.
 const FORMAT: &str = "bam-targets-1";
 /// The one metadata entry: with several, their order in the file would be up to a hash map.
 const METADATA: &str = "targets";
+
+/// The largest pickle that is read: ten times that of GLUE's largest task.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// A model's raw logits over the training rows of one task.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +37,7 @@ pub struct Targets {
     pub labels: Vec<String>,
     /// Example ids, one per row, each once.
     pub eids: Vec<u32>,
-    /// [`row_hash`](super::rows::row_hash) of each row.
+    /// [`row_hash`](super::rows::row_hash) of each row; empty if they came from a pickle of the reference, which has none.
     pub row_hashes: Vec<u64>,
     /// [rows, outputs], row by row.
     pub logits: Vec<f32>,
@@ -118,6 +127,25 @@ impl Targets {
     pub fn read(path: &Path) -> Result<Targets, TargetsError> {
         let bytes = std::fs::read(path).map_err(|source| TargetsError::Read { path: path.into(), source })?;
         Targets::from_bytes(&bytes, path)
+    }
+
+    /// Reads the predictions that the reference wrote of a task's training rows: a pickle, whose columns are in the order of
+    /// the task's labels. Returns its digest too.
+    ///
+    /// # Errors
+    /// See [`TargetsError`].
+    pub fn read_pickle(path: &Path, task: &Task) -> Result<(Digest, Targets), TargetsError> {
+        let malformed = |what| TargetsError::Malformed { path: path.into(), what };
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+        read.map_err(|source| TargetsError::Read { path: path.into(), source })?;
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(malformed(format!("it is larger than {MOST_BYTES} bytes")));
+        }
+        let (eids, logits) = unpickle::predictions(&bytes, task.outputs()).map_err(malformed)?;
+        let targets =
+            Targets { task: task.name.clone(), labels: task.labels().to_vec(), eids, row_hashes: Vec::new(), logits };
+        Ok((Digest::of_bytes(&bytes), targets))
     }
 }
 

@@ -205,14 +205,16 @@ mod tests {
     use bam_crds::Digest;
 
     use super::*;
-    use crate::task;
+    use crate::task::{self, Split};
 
     #[test]
     fn every_file_of_every_built_in_task_comes_from_somewhere() {
         for name in task::names() {
             let set = data_set(name).unwrap_or_else(|| panic!("{name} has no source"));
             let files: Vec<_> = set.parts.iter().flat_map(Part::files).collect();
-            for layout in &task::find(name).unwrap().layouts {
+            // GLUE does not publish the gold labels of its diagnostic set; they are scored where they lie beside it.
+            let published = |split: &Split| *split != Split::DiagnosticGold;
+            for layout in task::find(name).unwrap().layouts.iter().filter(|layout| published(&layout.split)) {
                 assert!(files.contains(&&layout.file.as_str()), "{name}: {}", layout.file);
             }
         }

@@ -1,5 +1,6 @@
 //! The shape of an encoder: `bert_config.json` (Google) or `config.json` (Hugging Face).
 
+use bam_crds::Hyperparameters;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -30,6 +31,9 @@ pub struct BertConfig {
     /// Dropout rate of the attention probabilities.
     #[serde(default = "defaults::dropout")]
     pub attention_probs_dropout_prob: f64,
+    /// Dropout rate before a head. In no file: the reference has a constant there.
+    #[serde(skip, default = "defaults::dropout")]
+    pub head_dropout_prob: f64,
     /// Longest sequence that the position table can number.
     #[serde(default = "defaults::max_position_embeddings")]
     pub max_position_embeddings: i64,
@@ -225,6 +229,18 @@ impl BertConfig {
         Self { num_hidden_layers: 3, hidden_size: DEBUG_WIDTH, ..self }
     }
 
+    /// With the dropout rates of a training, where it has its own.
+    pub fn with_dropout(self, options: &Hyperparameters) -> Self {
+        Self {
+            hidden_dropout_prob: options.hidden_dropout_prob.unwrap_or(self.hidden_dropout_prob),
+            attention_probs_dropout_prob: options
+                .attention_probs_dropout_prob
+                .unwrap_or(self.attention_probs_dropout_prob),
+            head_dropout_prob: options.head_dropout_prob,
+            ..self
+        }
+    }
+
     /// The activation that `hidden_act` names.
     pub fn activation(&self) -> Option<Activation> {
         Activation::from_name(&self.hidden_act)
@@ -261,6 +277,19 @@ mod tests {
         assert_eq!((debug.num_hidden_layers, debug.hidden_size), (3, 144));
         assert_eq!((debug.num_attention_heads, debug.intermediate_size), (12, 3072));
         assert_eq!(debug.validate(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn dropout_rates_are_the_file_s_unless_the_training_has_its_own() {
+        let config = parse(r#"{"vocab_size": 9, "hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3}"#);
+        let rates = |options: &str| {
+            let options: Hyperparameters = serde_json::from_str(options).unwrap();
+            let config = config.clone().with_dropout(&options);
+            [config.hidden_dropout_prob, config.attention_probs_dropout_prob, config.head_dropout_prob]
+        };
+        assert_eq!(rates("{}"), [0.2, 0.3, 0.1]);
+        assert_eq!(rates(r#"{"hiddenDropoutProb": 0.0, "headDropoutProb": 0.4}"#), [0.0, 0.3, 0.4]);
+        assert_eq!(rates(r#"{"attentionProbsDropoutProb": 0.5}"#), [0.2, 0.5, 0.1]);
     }
 
     #[test]

@@ -1,11 +1,8 @@
 //! One linear head per task on the pooled first token.
 
+use super::Model;
 use super::dropout::{Dropout, Place};
-use super::parameter::Parameter;
 use tch::{Device, Tensor};
-
-/// Dropout before a head: fixed in the reference, not taken from the encoder's configuration.
-pub const HEAD_DROPOUT: f64 = 0.1;
 
 /// Parameters of one head: weight [outputs, hidden] and bias [outputs].
 pub(super) const PARAMETERS_OF_HEAD: usize = 2;
@@ -49,18 +46,18 @@ pub struct HeadOutput {
     pub logits: Tensor,
 }
 
-/// Logits f32 [rows, outputs] of one of `heads` heads, whose parameters are the last of the list.
-pub(super) fn logits(
-    parameters: &[Parameter],
-    heads: usize,
-    head: usize,
-    pooled: &Tensor,
-    rows: &[u64],
-    dropout: &Dropout,
-) -> Tensor {
-    let first = parameters.len() - PARAMETERS_OF_HEAD * (heads - head);
-    let kept = dropout.apply(pooled.shallow_clone(), HEAD_DROPOUT, rows, Place::Head(head));
-    kept.linear(&parameters[first].value, Some(&parameters[first + 1].value))
+impl Model {
+    /// What one head says of rows: logits f32 [rows, outputs].
+    ///
+    /// `pooled` f32 [rows, hidden]; `rows` are those rows' numbers in their step (see [`Row`](super::Row)).
+    pub fn logits(&self, head: usize, pooled: &Tensor, rows: &[u64], dropout: &Dropout) -> Tensor {
+        // The heads' parameters are the last of the list.
+        let first = self.parameters.len() - PARAMETERS_OF_HEAD * (self.heads.len() - head);
+        let [weight, bias] = [&self.parameters[first], &self.parameters[first + 1]];
+        let rate = self.config.head_dropout_prob;
+        let kept = dropout.apply(pooled.shallow_clone(), rate, rows, Place::Head(head));
+        kept.linear(&weight.value, Some(&bias.value))
+    }
 }
 
 /// The positions of each head's rows; heads without a row are left out.

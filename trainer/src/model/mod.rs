@@ -20,7 +20,7 @@ mod weights;
 pub use batch::{MicroBatch, Row};
 pub use config::{Activation, BertConfig, ConfigError};
 pub use dropout::Dropout;
-pub use heads::{HEAD_DROPOUT, HEAD_FILE, Head, HeadOutput};
+pub use heads::{HEAD_FILE, Head, HeadOutput};
 pub use parameter::Parameter;
 pub use pretrained::{Pretrained, WeightsFiles};
 pub use tensor_file::{TensorFile, TensorFileError, write_tensors};
@@ -62,13 +62,6 @@ impl Model {
     /// The pooled first token of each row: f32 [rows, hidden].
     pub fn pooled(&self, batch: &MicroBatch, dropout: &Dropout) -> Tensor {
         Encoder::new(&self.config, &self.parameters).pooled(batch, dropout)
-    }
-
-    /// What one head says of rows: logits f32 [rows, outputs].
-    ///
-    /// `pooled` f32 [rows, hidden]; `rows` are those rows' numbers in their step (see [`Row`]).
-    pub fn logits(&self, head: usize, pooled: &Tensor, rows: &[u64], dropout: &Dropout) -> Tensor {
-        heads::logits(&self.parameters, self.heads.len(), head, pooled, rows, dropout)
     }
 
     /// Encodes a micro-batch and applies to each row the head of its own task.

@@ -6,17 +6,18 @@ mod options;
 mod outputs;
 mod results;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
 use bam_crds::identity::SEMANTICS_VERSION;
-use bam_crds::{Digest, Execution, ExitReason, InputsConfig, RunConfig, RunReport, Science};
+use bam_crds::{Execution, ExitReason, InputsConfig, RunConfig, RunReport, Science};
 
 pub use options::Options;
-use outputs::ModelFolder;
 pub(crate) use outputs::first_run_at;
+use outputs::{ModelFolder, Teacher};
 
 use crate::failure::{Failure, Problems};
 use crate::inputs;
@@ -45,7 +46,7 @@ pub fn run(
     let store = Store::open(bam_dir)?;
     let teachers = teachers(&store, &options)?;
     let machinery = Machinery::new(None, reporter, interrupt)?;
-    let execution = execution(bam_dir, &options);
+    let execution = execution(bam_dir, &options, &teachers);
     let inputs = inputs_config(&options, execution.clone());
     let found = inputs::check(&inputs, &machinery.reporter).map_err(|failure| with_hint(failure, &options))?;
 
@@ -83,13 +84,18 @@ fn heading(model_name: &str, trial: u32, trials: u32) -> String {
     format!("{line}\n{model_name}: trial {trial} of {trials}\n{line}")
 }
 
-fn execution(bam_dir: &Path, options: &Options) -> Execution {
+fn execution(bam_dir: &Path, options: &Options, teachers: &Teachers) -> Execution {
+    let place = |teacher: &Teacher| match teacher {
+        Teacher::Run(_) => None,
+        Teacher::Pickle(digest, place) => Some((digest.to_string(), place.clone())),
+    };
     Execution {
         store: bam_dir.display().to_string(),
         pretrained: options.pretrained_model_name.clone(),
         save_checkpoints_steps: Some(options.save_checkpoints_steps),
         write_test_outputs: options.test_outputs > 0,
         files: options.custom_tasks.files.clone(),
+        target_files: teachers.values().flatten().filter_map(place).collect(),
         ..Execution::default()
     }
 }
@@ -125,17 +131,29 @@ fn warn(warning: &str) {
     let _ = writeln!(io::stderr(), "warning: {warning}");
 }
 
-fn science(options: &Options, inputs: &InputsReport, teachers: &[(String, Digest)], trial: u32) -> Science {
-    let task = |name: &String| TaskIdentity {
-        name: name.clone(),
-        custom: options.custom_tasks.meanings.get(name).cloned(),
-        train: inputs.tasks[name].train.clone(),
-        dev: inputs.tasks[name].dev.clone(),
-        teachers: teachers.iter().filter(|(task, _)| task == name).map(|(_, run)| run.clone()).collect(),
+fn science(options: &Options, inputs: &InputsReport, teachers: &Teachers, trial: u32) -> Science {
+    let task = |name: &String| {
+        let mut identity = TaskIdentity {
+            name: name.clone(),
+            custom: options.custom_tasks.meanings.get(name).cloned(),
+            train: inputs.tasks[name].train.clone(),
+            dev: inputs.tasks[name].dev.clone(),
+            teachers: Vec::new(),
+            target_files: Vec::new(),
+        };
+        for teacher in teachers.get(name).into_iter().flatten() {
+            match teacher {
+                Teacher::Run(run) => identity.teachers.push(run.clone()),
+                Teacher::Pickle(file, _) => identity.target_files.push(file.clone()),
+            }
+        }
+        identity
     };
-    let distillation = match (teachers.is_empty(), options.teacher_annealing) {
-        (false, false) => Distillation { annealing: false, weight: options.distill_weight },
-        _ => Distillation::default(),
+    let distillation = match (teachers.is_empty(), options.distillation.annealing) {
+        (true, _) => Distillation::default(),
+        // The reference has a weight also where it means nothing.
+        (false, true) => Distillation { weight: Distillation::default().weight, ..options.distillation.clone() },
+        (false, false) => options.distillation.clone(),
     };
     Science {
         semantics_version: SEMANTICS_VERSION,
@@ -145,17 +163,22 @@ fn science(options: &Options, inputs: &InputsReport, teachers: &[(String, Digest
         distillation,
         seed: options.seed + trial - 1,
         precision: Precision::Fp32,
+        fold: None,
     }
 }
 
-/// The first trial of each task's teacher.
-fn teachers(store: &Store, options: &Options) -> Result<Vec<(String, Digest)>, Failure> {
+/// The teachers of each task. They are a set: neither their order nor two names for one make another student.
+type Teachers = BTreeMap<String, BTreeSet<Teacher>>;
+
+/// The first trial of each teacher.
+fn teachers(store: &Store, options: &Options) -> Result<Teachers, Failure> {
     let mut problems = Problems::default();
-    let mut teachers = Vec::new();
+    let mut teachers = Teachers::new();
+    // In the order of the tasks, for the messages.
     for name in &options.task_names {
-        let Some(model) = options.teachers.get(name) else { continue };
-        if let Some(run) = problems.take(outputs::first_run(store, model, name)) {
-            teachers.push((name.clone(), run));
+        for model in options.teachers.get(name).into_iter().flatten() {
+            let teacher = problems.take(outputs::first_trial(store, model, name));
+            teachers.entry(name.clone()).or_default().extend(teacher);
         }
     }
     problems.check()?;

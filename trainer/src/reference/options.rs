@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use bam_crds::hyperparameters::{NAMES, camel_case};
+use bam_crds::config::Distillation;
+use bam_crds::hyperparameters::{LARGEST_SEED, NAMES, camel_case};
 use bam_crds::{ExitReason, HyperparameterOverrides, nearest};
 use serde_json::{Map, Value};
 
@@ -35,6 +36,7 @@ const OTHERS: &[&str] = &[
     "teachers",
     "teacher_annealing",
     "distill_weight",
+    "distill_temperature",
     "num_trials",
     "write_test_outputs",
     "write_distill_outputs",
@@ -48,8 +50,6 @@ const OTHERS: &[&str] = &[
 
 /// Trials of one command.
 const MOST_TRIALS: u32 = 10_000;
-/// Of the first trial: the last one's is still far from what a `u32` holds.
-const LARGEST_SEED: u32 = 1_000_000_000;
 
 /// The options of one command line, resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,12 +60,10 @@ pub struct Options {
     pub custom_tasks: CustomTasks,
     /// Folder below `pretrained_models`.
     pub pretrained_model_name: String,
-    /// Model name of each task's teacher; empty unless `distill`.
-    pub teachers: BTreeMap<String, String>,
-    /// See [`bam_crds::config::Distillation`].
-    pub teacher_annealing: bool,
-    /// See [`bam_crds::config::Distillation`].
-    pub distill_weight: f64,
+    /// Model names of each task's teachers; empty unless `distill`. The reference has one for each.
+    pub teachers: BTreeMap<String, Vec<String>>,
+    /// `teacher_annealing`, `distill_weight`, and `distill_temperature` (this program's own option).
+    pub distillation: Distillation,
     /// Trainings, each with the next seed.
     pub num_trials: u32,
     /// Predictions of the test splits, for so many trials.
@@ -160,16 +158,19 @@ impl Reader<'_> {
     fn options(&mut self, hyperparameters: HyperparameterOverrides, warnings: Vec<String>) -> Options {
         let task_names = self.take("task_names", vec!["rte".to_owned(), "mrpc".to_owned()]);
         let distill = self.take("distill", false);
-        let teachers: BTreeMap<String, String> = self.take("teachers", BTreeMap::new());
+        let teachers = self.take("teachers", BTreeMap::new());
         let write = |on: bool, trials: u32| if on { trials } else { 0 };
         let custom = self.take("custom_tasks", BTreeMap::new());
         Options {
             custom_tasks: custom_tasks(custom, &mut |problem| self.problem("custom_tasks", &problem)),
             pretrained_model_name: self.take("pretrained_model_name", "uncased_L-12_H-768_A-12".to_owned()),
-            teachers: if distill { self.one_teacher_per_task(&task_names, teachers) } else { BTreeMap::new() },
+            teachers: if distill { self.teachers(&task_names, teachers) } else { BTreeMap::new() },
             task_names,
-            teacher_annealing: self.take("teacher_annealing", true),
-            distill_weight: self.take("distill_weight", 0.5),
+            distillation: Distillation {
+                annealing: self.take("teacher_annealing", true),
+                weight: self.take("distill_weight", 0.5),
+                temperature: self.take("distill_temperature", 1.0),
+            },
             num_trials: self.between("num_trials", 1..=MOST_TRIALS, 1),
             test_outputs: write(self.take("write_test_outputs", true), self.take("n_writes_test", 1)),
             distill_outputs: write(self.take("write_distill_outputs", true), self.take("n_writes_distill", 1)),
@@ -182,15 +183,25 @@ impl Reader<'_> {
         }
     }
 
-    /// With `distill`, every task has a teacher.
-    fn one_teacher_per_task(
-        &mut self,
-        task_names: &[String],
-        teachers: BTreeMap<String, String>,
-    ) -> BTreeMap<String, String> {
-        for name in task_names.iter().filter(|name| !teachers.contains_key(*name)) {
-            let example = format!("add \"{name}\": \"{name}-model\" to teachers, or leave distill out");
-            self.problem("teachers", &format!("has no teacher for {name}: {example}"));
+    /// With `distill`, every task has a teacher, or several in a list.
+    fn teachers(&mut self, task_names: &[String], given: BTreeMap<String, Value>) -> BTreeMap<String, Vec<String>> {
+        let mut teachers = BTreeMap::new();
+        for name in task_names {
+            let models = match given.get(name).cloned() {
+                None => Some(Vec::new()),
+                Some(Value::String(model)) => Some(vec![model]),
+                Some(other) => serde_json::from_value(other).ok(),
+            };
+            match models {
+                None => {
+                    self.problem("teachers", &format!("must have the name of a model for {name}, or a list of such"))
+                }
+                Some(models) if models.is_empty() => {
+                    let example = format!("add \"{name}\": \"{name}-model\" to teachers, or leave distill out");
+                    self.problem("teachers", &format!("has no teacher for {name}: {example}"));
+                }
+                Some(models) => _ = teachers.insert(name.clone(), models),
+            }
         }
         teachers
     }
@@ -255,8 +266,14 @@ fn check(options: &Options, problems: &mut Problems) {
             problem(format!("task_names has {name} twice"));
         }
     }
-    if !(0.0..=1.0).contains(&options.distill_weight) {
-        problem(format!("distill_weight must be between 0 and 1, but is {}", options.distill_weight));
+    for (option, wrong) in options.distillation.problems() {
+        problem(format!("distill_{option} {wrong}"));
+    }
+    let seeds = &options.hyperparameters;
+    if options.num_trials > 1 && [seeds.init_seed, seeds.data_seed, seeds.dropout_seed].iter().all(Option::is_some) {
+        let message = "init_seed, data_seed and dropout_seed together leave nothing in which trials could differ: remove one \
+                       of them, or set num_trials to 1";
+        problem(message.to_owned());
     }
 }
 
@@ -344,6 +361,42 @@ mod tests {
     }
 
     #[test]
+    fn seeds_dropout_rates_and_temperature_have_the_reference_s_constants_as_defaults() {
+        let options = parse("{}").unwrap();
+        assert_eq!(options.distillation, Distillation::default());
+        assert_eq!(options.hyperparameters.resolve(2), Default::default());
+        let text = r#"{"init_seed": 5, "hidden_dropout_prob": 0.0, "head_dropout_prob": 0.25, "distill_temperature": 2,
+                       "num_trials": 2, "data_seed": 6}"#;
+        let options = parse(text).unwrap();
+        let resolved = options.hyperparameters.resolve(2);
+        assert_eq!((resolved.init_seed, resolved.data_seed, resolved.dropout_seed), (Some(5), Some(6), None));
+        assert_eq!((resolved.hidden_dropout_prob, resolved.head_dropout_prob), (Some(0.0), 0.25));
+        assert_eq!(options.distillation.temperature, 2.0);
+        assert_eq!(
+            problems(
+                r#"{"init_seed": 5, "data_seed": 6, "dropout_seed": 7, "num_trials": 2, "distill_temperature": 0}"#
+            ),
+            [
+                "distill_temperature must be between 0.1 and 100, but is 0",
+                "init_seed, data_seed and dropout_seed together leave nothing in which trials could differ: remove one of \
+                 them, or set num_trials to 1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_task_has_one_teacher_or_a_list_of_them() {
+        let text = r#"{"distill": true, "teachers": {"rte": ["rte-1", "rte-2"], "mrpc": "mrpc-1", "sts": 5}}"#;
+        let teachers = parse(text).unwrap().teachers;
+        let said: Vec<_> = teachers.iter().map(|(task, models)| format!("{task}: {}", models.join(", "))).collect();
+        assert_eq!(said, ["mrpc: mrpc-1", "rte: rte-1, rte-2"]);
+        let said = problems(r#"{"distill": true, "teachers": {"rte": [], "mrpc": [5]}}"#);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("teachers has no teacher for rte: add "), "{said:?}");
+        assert_eq!(said[1], "teachers must have the name of a model for mrpc, or a list of such");
+    }
+
+    #[test]
     fn teachers_without_distill_are_ignored_as_in_the_reference() {
         assert!(parse(r#"{"teachers": {"rte": "rte-model"}}"#).unwrap().teachers.is_empty());
     }
@@ -359,8 +412,20 @@ mod tests {
         for option in table.split_whitespace() {
             assert!(names().contains(&option), "{option}");
         }
-        let own = table.split_whitespace().count() + 4;
-        assert_eq!(names().len(), own, "and seed, custom_tasks, write_trace, write_tensorboard");
+        let ours = [
+            "custom_tasks",
+            "distill_temperature",
+            "seed",
+            "init_seed",
+            "data_seed",
+            "dropout_seed",
+            "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+            "head_dropout_prob",
+            "write_trace",
+            "write_tensorboard",
+        ];
+        assert_eq!(names().len(), table.split_whitespace().count() + ours.len());
     }
 
     #[test]

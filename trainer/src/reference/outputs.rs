@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::results::Results;
 use super::{Options, warn};
 use crate::data::targets::Targets;
+use crate::digest;
 use crate::failure::Failure;
 use crate::journal::Journals;
 use crate::pickle::{self, TrialScores};
@@ -29,19 +30,31 @@ struct Pointer {
 /// Finished trials in order.
 pub(super) type Trials = [(RunConfig, RunReport)];
 
-/// The run behind the first trial of a model, for use as the teacher of `task`.
-pub(super) fn first_run(store: &Store, model: &str, task: &str) -> Result<Digest, Failure> {
+/// What a model left for its students.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Teacher {
+    /// A run in the store.
+    Run(Digest),
+    /// A pickle of the reference: its digest, and where in the store it is.
+    Pickle(Digest, String),
+}
+
+/// The first trial of a model, for use as a teacher of `task`: the run behind it, or, of a model that the reference itself
+/// trained, its pickled predictions.
+pub(super) fn first_trial(store: &Store, model: &str, task: &str) -> Result<Teacher, Failure> {
     let path = store.path(&format!("models/{model}/run.json"));
-    first_run_at(&path).map_err(|failure| {
-        let problem = match failure.reason {
-            ExitReason::MissingInput => {
-                let command = format!("bam-trainer {model} BAM_DIR '{{\"task_names\": [\"{task}\"]}}'");
-                format!("{}: the teacher of {task} is not trained yet; run `{command}` first", path.display())
+    match first_run_at(&path) {
+        Ok(run) => Ok(Teacher::Run(run)),
+        Err(failure) if failure.reason == ExitReason::MissingInput => {
+            if let Some(pickle) = pickle_of(store, model, task)? {
+                return Ok(pickle);
             }
-            _ => failure.message,
-        };
-        Failure::new(failure.reason, format!("teachers: {problem}"))
-    })
+            let command = format!("bam-trainer {model} BAM_DIR '{{\"task_names\": [\"{task}\"]}}'");
+            let problem = format!("the teacher of {task} is not trained yet; run `{command}` first");
+            Err(Failure::new(failure.reason, format!("teachers: {}: {problem}", path.display())))
+        }
+        Err(failure) => Err(Failure::new(failure.reason, format!("teachers: {}", failure.message))),
+    }
 }
 
 /// The run behind the first trial of a model, by its `run.json`.
@@ -55,6 +68,21 @@ pub(crate) fn first_run_at(path: &Path) -> Result<Digest, Failure> {
     })?;
     let pointer: Pointer = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
     pointer.trials.into_iter().next().ok_or_else(|| bad("it names no run; train the model again".to_owned()))
+}
+
+/// The predictions of the training rows of `task` that the reference pickled after a model's first trial.
+fn pickle_of(store: &Store, model: &str, task: &str) -> Result<Option<Teacher>, Failure> {
+    let place = format!("models/{model}/outputs/{}", predictions_name(task, Split::Train, 1));
+    match digest::of_file(&store.path(&place)) {
+        Ok(file) => Ok(Some(Teacher::Pickle(file.sha256, place))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::store("read", &store.path(&place), &error)),
+    }
+}
+
+/// The reference's name for a trial's predictions.
+fn predictions_name(task: &str, split: Split, trial: u32) -> String {
+    format!("{task}_{}_predictions_{trial}.pkl", split.name())
 }
 
 /// A model's folder.
@@ -116,8 +144,7 @@ impl ModelFolder {
         }
         let targets = Targets::read(&path)?;
         let pickle = pickle::predictions(task, &targets.eids, &targets.logits);
-        let name = format!("outputs/{}_{}_predictions_{trial}.pkl", task.name, split.name());
-        replace(&self.path.join(name), &pickle)
+        replace(&self.path.join("outputs").join(predictions_name(&task.name, split, trial)), &pickle)
     }
 }
 

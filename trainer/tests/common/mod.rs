@@ -123,6 +123,7 @@ impl Fixture {
             train: inputs.tasks[*name].train.clone(),
             dev: inputs.tasks[*name].dev.clone(),
             teachers: teachers.get(number).map(|teacher| (*teacher).clone()).into_iter().collect(),
+            target_files: Vec::new(),
         };
         let science = Science {
             semantics_version: SEMANTICS_VERSION,
@@ -132,6 +133,7 @@ impl Fixture {
             distillation: Default::default(),
             seed: 3,
             precision: Default::default(),
+            fold: None,
         };
         RunConfig::new(science, self.execution())
     }
