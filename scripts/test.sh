@@ -195,6 +195,8 @@ main() {
   mapfile -t slow < <(test_targets . | grep '^e2e')
   integration_tests "tests of crds and operator" "${quick[@]}"
   integration_tests "tests of the trainer" "${trainer[@]}"
+  # They mostly wait for pods; the long trainings go on meanwhile.
+  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-3}
   integration_tests "end-to-end tests" "${slow[@]}"
   cargo_test "doc tests" --doc
   finish

@@ -2,7 +2,6 @@
 //! those of a run that nobody touched.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::{Role, RunPhase};
@@ -184,68 +183,6 @@ fn memory_that_is_enough_for_a_smaller_micro_batch_is_enough() {
 }
 
 #[test]
-fn the_operator_killed_in_every_phase_goes_on() {
-    let Some(namespace) = Namespace::alone("the operator killed") else { return };
-    namespace.apply(&disturbed());
-    for phase in [ExperimentPhase::CheckingInputs, ExperimentPhase::TrainingTeachers, ExperimentPhase::TrainingStudent]
-    {
-        // At the moment of the change, and again in the middle.
-        namespace.wait_for("disturbed", phase);
-        namespace.kill_operator();
-        namespace.operator_is_back();
-    }
-    // In the middle of it, unless it was over before the operator was back.
-    let student = namespace.run_of("disturbed", Role::Student, "rte").name;
-    namespace.run_when(&student, "trains, or is done", |status| {
-        status.phase.is_final() || status.progress.as_ref().is_some_and(|progress| progress.done > 5)
-    });
-    namespace.kill_operator();
-    ends_as_if_nothing_had_been(&namespace, &[]);
-    namespace.operator_is_back();
-}
-
-#[test]
-fn what_ends_while_the_operator_is_down_is_taken_up_when_it_is_back() {
-    let Some(namespace) = Namespace::alone("the operator down") else { return };
-    namespace.apply(&disturbed());
-    let teacher = namespace.run_of("disturbed", Role::Teacher, "rte").name;
-    namespace.run_when(&teacher, "runs", |status| status.phase == RunPhase::Running);
-    namespace.scale_operator(0);
-    namespace.within(120, "both teachers' Jobs are over", |seen| {
-        let jobs = seen.all(Kind::Job);
-        let over = |job: &Value| job["status"]["conditions"].as_array().is_some_and(|all| !all.is_empty());
-        (jobs.len() >= 2 && jobs.iter().all(|(_, job)| over(job))).then_some(())
-    });
-    std::thread::sleep(Duration::from_secs(1));
-    namespace.scale_operator(1);
-    ends_as_if_nothing_had_been(&namespace, &[]);
-}
-
-#[test]
-fn the_api_server_restarted_in_every_phase_changes_nothing() {
-    let Some(script) = std::env::var_os("BAM_TEST_CLUSTER_SCRIPT") else {
-        println!("SKIPPED: no cluster of our own: the API server: BAM_TEST_CLUSTER_SCRIPT is not set");
-        return;
-    };
-    let Some(namespace) = Namespace::alone("the API server restarted") else { return };
-    let restart = || {
-        let restarted =
-            std::process::Command::new(&script).args(["restart", "apiserver"]).env_remove("KUBECONFIG").output();
-        let restarted = restarted.unwrap();
-        assert!(restarted.status.success(), "{}", String::from_utf8_lossy(&restarted.stderr));
-    };
-    namespace.apply(&disturbed());
-    for phase in [ExperimentPhase::CheckingInputs, ExperimentPhase::TrainingTeachers, ExperimentPhase::TrainingStudent]
-    {
-        namespace.wait_for("disturbed", phase);
-        restart();
-    }
-    ends_as_if_nothing_had_been(&namespace, &[]);
-    namespace.operator_is_back();
-    namespace.eventually(90, "the operator is ready", || namespace.operator_is_ready().then_some(()));
-}
-
-#[test]
 fn suspended_in_the_middle_it_stops_at_no_cost_and_goes_on_where_it_was() {
     let Some(namespace) = Namespace::new("suspend and resume") else { return };
     namespace.apply(&disturbed());
@@ -258,64 +195,4 @@ fn suspended_in_the_middle_it_stops_at_no_cost_and_goes_on_where_it_was() {
     assert_eq!((status.failures.infrastructure, status.failures.application), (0, 0), "{status:#?}");
     namespace.apply(&with(disturbed(), "suspend", false));
     ends_as_if_nothing_had_been(&namespace, &["Student rte+mrpc"]);
-}
-
-/// Random kills of everything, for minutes: `BAM_TEST_MINUTES`.
-#[test]
-#[ignore = "long: make test-long"]
-fn killed_at_random_for_minutes_every_experiment_completes_with_the_same_bytes() {
-    let Some(namespace) = Namespace::alone("random kills") else { return };
-    let minutes = std::env::var("BAM_TEST_MINUTES").ok().and_then(|it| it.parse().ok()).unwrap_or(10);
-    let deadline = std::time::Instant::now() + Duration::from_secs(60 * minutes);
-    let mut dice = crate::shared_teachers::Dice::new();
-    let mut rounds = 0;
-    while std::time::Instant::now() < deadline {
-        namespace.apply(&disturbed());
-        let mut hits = Vec::new();
-        let over = |namespace: &Namespace| {
-            namespace.diary.read(|seen| seen.experiment("disturbed").map(|it| it.phase))
-                == Some(ExperimentPhase::Complete)
-        };
-        while !over(&namespace) && hits.len() < 8 {
-            std::thread::sleep(Duration::from_millis(dice.below(4000)));
-            let pods: Vec<_> = namespace.diary.read(|seen| {
-                let pods = seen.all(Kind::Pod).into_iter();
-                pods.map(|(name, pod)| (name.to_owned(), pod["metadata"]["uid"].as_str().unwrap().to_owned())).collect()
-            });
-            let pod = pods.get(dice.below(pods.len().max(1) as u64) as usize);
-            hits.push(match (dice.below(4), pod) {
-                (0, _) => {
-                    namespace.kill_operator();
-                    "operator".to_owned()
-                }
-                (1, Some((name, _))) => {
-                    namespace.try_kubectl(&["delete", "pod", name, "--wait=false"]);
-                    format!("pod {name}")
-                }
-                (2, Some((name, _))) => {
-                    let job = name.rsplit_once('-').unwrap().0;
-                    let cascade = ["background", "foreground", "orphan"][dice.below(3) as usize];
-                    namespace.try_kubectl(&["delete", "job", job, "--wait=false", &format!("--cascade={cascade}")]);
-                    format!("{cascade} Job {job}")
-                }
-                (_, Some((name, uid))) => format!("{} of {name}", kill(uid, "bam-trainer")),
-                _ => continue,
-            });
-        }
-        println!("round {rounds}: {}", hits.join(", "));
-        namespace.complete("disturbed");
-        assert_same(&namespace.store.artifacts(), &UNDISTURBED);
-        rounds += 1;
-        // From the beginning: without runs, and with an empty store.
-        namespace.kubectl(&["delete", "bam", "disturbed", "--cascade=foreground", "--timeout=120s"]);
-        // Pods whose Job went without them belong to whoever wanted that.
-        namespace.within(90, "nothing is left but orphans", |seen| {
-            let owned = |pod: &Value| !pod["metadata"]["ownerReferences"].is_null();
-            seen.all(Kind::Pod).iter().all(|(_, pod)| !owned(pod)).then_some(())
-        });
-        namespace.kubectl(&["delete", "pods", "--all", "--timeout=60s"]);
-        namespace.store.forget_runs();
-        namespace.operator_is_back();
-    }
-    println!("{rounds} rounds in {minutes} minutes");
 }

@@ -20,7 +20,9 @@ mod experiment;
 mod namespace;
 mod store;
 
+// In this order they run: the long trainings first, beside which the others wait for their pods; last, alone, what disturbs.
+mod example;
 mod faults;
-mod main_job;
 mod obstacles;
 mod shared_teachers;
+mod upheaval;
