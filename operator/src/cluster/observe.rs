@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bam_crds::experiment::StorageSpec;
 use bam_crds::report::Stage;
 use bam_crds::run::RunProgress;
-use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, names};
+use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest};
 use k8s_openapi::jiff::Timestamp;
 
 use super::cache::Cache;
@@ -97,11 +96,9 @@ impl Seen {
         Some((spec.clone(), seen))
     }
 
-    fn teachers(&self, namespace: &str, spec: &BamRunSpec) -> BTreeMap<bam_crds::Digest, Teacher> {
-        let Some(config) = &spec.config else { return BTreeMap::new() };
-        let Some(storage) = StorageSpec::from_uri(&config.execution.store) else { return BTreeMap::new() };
-        let teachers = config.science.teachers().into_iter().filter_map(|hash| {
-            let facts = self.runs.get(namespace, &names::run(hash, &storage))?;
+    fn teachers(&self, namespace: &str, spec: &BamRunSpec) -> BTreeMap<Digest, Teacher> {
+        let teachers = teachers::of(spec).into_iter().filter_map(|(hash, run)| {
+            let facts = self.runs.get(namespace, &run)?;
             let (_, status) = facts.living()?;
             let teacher = Teacher { phase: status.phase, attempts: status.attempts, reopened: facts.reopened.clone() };
             Some((hash.clone(), teacher))
@@ -156,13 +153,14 @@ impl Namespace<'_> {
     /// The runs that the named teachers learned from, and those that these learned from, and so on.
     fn add_teachers_of_named(&self, seen: &mut experiment::Observed, uid: &str) {
         let named = seen.teachers.values().filter_map(|teacher| teacher.as_ref().ok());
-        let mut open: Vec<_> = named.flat_map(|teacher| teachers::of(&teacher.spec)).collect();
+        let names = |spec: &BamRunSpec| teachers::of(spec).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+        let mut open: Vec<_> = named.flat_map(|teacher| names(&teacher.spec)).collect();
         while let Some(name) = open.pop() {
             if seen.runs.contains_key(&name) {
                 continue;
             }
             self.add(seen, &name, uid);
-            open.extend(seen.runs.get(&name).into_iter().flat_map(|run| teachers::of(&run.spec)));
+            open.extend(seen.runs.get(&name).into_iter().flat_map(|run| names(&run.spec)));
         }
     }
 }

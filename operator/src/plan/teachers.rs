@@ -5,7 +5,7 @@ use std::fmt;
 
 use bam_crds::experiment::{DistillSpec, StorageSpec, TeacherRef};
 use bam_crds::run::Role;
-use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec, names};
+use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec, Digest, names};
 
 use super::Why;
 
@@ -67,11 +67,11 @@ pub fn find(name: &str, spec: &BamExperimentSpec, status: &BamExperimentStatus, 
         .collect()
 }
 
-/// Names of the runs that a run learns from.
-pub fn of(spec: &BamRunSpec) -> Vec<String> {
+/// The runs that a run learns from: science hashes and names.
+pub fn of(spec: &BamRunSpec) -> Vec<(&Digest, String)> {
     let Some(config) = &spec.config else { return Vec::new() };
     let Some(storage) = StorageSpec::from_uri(&config.execution.store) else { return Vec::new() };
-    config.science.teachers().into_iter().map(|hash| names::run(hash, &storage)).collect()
+    config.science.teachers().into_iter().map(|hash| (hash, names::run(hash, &storage))).collect()
 }
 
 /// All names that stand in `distill.teachers`.
