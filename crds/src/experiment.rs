@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::HyperparameterOverrides;
-use crate::config::{Fetch, Fold, InputsReport};
+use crate::config::{Fetch, Fold, InputsReport, Precision};
 use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
@@ -49,8 +49,8 @@ use crate::task::{CustomTask, TASK_NAME_PATTERN, TaskFiles};
     .message("distill is immutable: what is trained would be another model; create a new experiment").field_path(".distill"))]
 #[x_kube(validation = Rule::new("has(self.hyperparameters) == has(oldSelf.hyperparameters) && (!has(self.hyperparameters) || self.hyperparameters == oldSelf.hyperparameters)")
     .message("hyperparameters are immutable: what is trained would be another model; create a new experiment").field_path(".hyperparameters"))]
-#[x_kube(validation = Rule::new("self.model == oldSelf.model && self.storage == oldSelf.storage && self.seed == oldSelf.seed")
-    .message("model, storage and seed are immutable: what is trained would be another model; create a new experiment"))]
+#[x_kube(validation = Rule::new("self.model == oldSelf.model && self.storage == oldSelf.storage && self.seed == oldSelf.seed && self.precision == oldSelf.precision")
+    .message("model, storage, seed and precision are immutable: what is trained would be another model; create a new experiment"))]
 #[x_kube(validation = Rule::new("self.trials >= oldSelf.trials")
     .message("trials can be raised, not lowered: what is trained stays").field_path(".trials"))]
 #[x_kube(validation = Rule::new("has(self.distill) || self.tasks.all(t, !has(t.teacher))")
@@ -77,6 +77,10 @@ pub struct BamExperimentSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub seed: u32,
+    /// Number format of the computation, of teachers and students: fp32 or bf16. Models of another format are other models.
+    /// Default fp32.
+    #[serde(default)]
+    pub precision: Precision,
     /// Students to train, each with another seed; teachers are shared. Default 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 100))]

@@ -356,7 +356,7 @@ fn whole() -> Value {
                 "teachers": {"mnli": {"experiment": "mnli-model"}, "mrpc": {"run": "run-0123456789abcdef"}},
             },
             "hyperparameters": options,
-            "seed": 7, "trials": 3, "maxParallelRuns": 2,
+            "seed": 7, "precision": "bf16", "trials": 3, "maxParallelRuns": 2,
             "model": {"pretrained": "tiny"},
             "storage": {"persistentVolumeClaim": {"claimName": "bam-dir"}},
             "compute": {

@@ -1,5 +1,6 @@
 //! Which device trains, and the two settings without which a CPU trains at half its speed.
 
+use half::bf16;
 use std::ffi::CString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -199,6 +200,24 @@ pub extern "C" fn mkl_serv_intel_cpu_true() -> libc::c_int {
     1
 }
 
+/// Elements whose memory this program reads and writes itself. Not tch's `Element`, for which bf16 is a `Kind::Half`.
+///
+/// # Safety
+/// A tensor of this kind holds such elements.
+pub(crate) unsafe trait Plain: Copy + Send + Sync {
+    const KIND: Kind;
+}
+
+// SAFETY: `Kind::Float` is an IEEE 754 number of 32 bits.
+unsafe impl Plain for f32 {
+    const KIND: Kind = Kind::Float;
+}
+
+// SAFETY: `Kind::BFloat16` is the upper half of one.
+unsafe impl Plain for bf16 {
+    const KIND: Kind = Kind::BFloat16;
+}
+
 /// A CPU tensor's elements.
 ///
 /// # Safety
@@ -207,7 +226,7 @@ pub extern "C" fn mkl_serv_intel_cpu_true() -> libc::c_int {
 /// # Panics
 /// If it is not a contiguous f32 tensor on the CPU.
 pub(crate) unsafe fn floats(tensor: &Tensor) -> &[f32] {
-    check_plain(tensor);
+    check_plain::<f32>(tensor);
     match tensor.numel() {
         // An empty tensor has no memory, and a slice must not begin at null.
         0 => &[],
@@ -223,19 +242,19 @@ pub(crate) unsafe fn floats(tensor: &Tensor) -> &[f32] {
 /// with others.
 ///
 /// # Panics
-/// If it is not a contiguous f32 tensor on the CPU.
-pub(crate) unsafe fn floats_mut(tensor: &mut Tensor) -> &mut [f32] {
-    check_plain(tensor);
+/// If it is not a contiguous tensor of `T` on the CPU.
+pub(crate) unsafe fn elements_mut<T: Plain>(tensor: &mut Tensor) -> &mut [T] {
+    check_plain::<T>(tensor);
     match tensor.numel() {
         0 => &mut [],
-        // SAFETY: as above, and the caller promises that no one else uses the memory.
+        // SAFETY: as above with `T`, and the caller promises that no one else uses the memory.
         elements => unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), elements) },
     }
 }
 
-fn check_plain(tensor: &Tensor) {
-    let plain = tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && tensor.is_contiguous();
-    assert!(plain, "not a contiguous f32 tensor on the CPU: {tensor:?}");
+fn check_plain<T: Plain>(tensor: &Tensor) {
+    let plain = tensor.device() == Device::Cpu && tensor.kind() == T::KIND && tensor.is_contiguous();
+    assert!(plain, "not a contiguous tensor of {:?} on the CPU: {tensor:?}", T::KIND);
 }
 
 #[cfg(test)]

@@ -163,6 +163,7 @@ impl Trainer<'_> {
             layers: self.prepared.base.layers,
             clip_norm: CLIP_NORM,
         };
+        let model = model.with_precision(self.config.science.precision);
         let optimizer = AdamWeightDecay::new(model.parameters(), settings);
         Ok(State { model, optimizer, step: 0, steps: Steps { total: self.total(), ..Steps::default() } })
     }

@@ -1,6 +1,7 @@
 //! The encoder, the loss, the optimizer and distillation against golden files that independent
 //! peers made; `tests/parity/README.md` says which and how.
 
+use bam_crds::config::Precision;
 use bam_trainer::distill::{self, Teacher};
 use bam_trainer::model::{
     BertConfig, Dropout, Head, MicroBatch, Model, Parameter, Pretrained, TensorBundle, TensorFile,
@@ -171,6 +172,31 @@ fn the_encoder_gives_the_peers_pooled_tokens_and_logits() {
         assert!(difference < 1e-5, "{name}: logits of a differ by {difference}");
         let difference = distance(&b, &encoder.read("outputs/prediction_b"));
         assert!(difference < 1e-5, "{name}: predictions of b differ by {difference}");
+    }
+}
+
+#[test]
+fn in_bf16_pooled_tokens_and_gradients_are_the_peers_to_three_digits_and_stay_f32() {
+    for name in ENCODERS {
+        let mut encoder = Encoder::open(name);
+        let batch = encoder.all();
+        let exact = encoder.gradients(std::slice::from_ref(&batch), &Dropout::off());
+        encoder.model = encoder.model.with_precision(Precision::Bf16);
+        let pooled = encoder.model.pooled(&batch, &Dropout::off());
+        assert_eq!(pooled.kind(), Kind::Float);
+        let difference = distance(&pooled, &encoder.read("outputs/pooled"));
+        // transformers under autocast differs by 0.011 to 0.016.
+        assert!((1e-5..2e-2).contains(&difference), "{name}: pooled differs by {difference}");
+
+        let rounded = encoder.gradients(&[batch], &Dropout::off());
+        let [mut off, mut all] = [0.0; 2];
+        for (exact, rounded) in exact.iter().zip(&rounded) {
+            assert_eq!(rounded.kind(), Kind::Float);
+            let squares = |tensor: &Tensor| tensor.square().sum(Kind::Double).double_value(&[]);
+            off += squares(&(exact - rounded));
+            all += squares(exact);
+        }
+        assert!(off < 3e-2f64.powi(2) * all, "{name}: the gradient is off by {}", (off / all).sqrt());
     }
 }
 

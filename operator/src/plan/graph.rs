@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bam_crds::config::{Distillation, Fold, InputsReport, Precision, TaskIdentity};
+use bam_crds::config::{Distillation, Fold, InputsReport, TaskIdentity};
 use bam_crds::experiment::{DistillSpec, PinnedInputs, TaskSpec};
 use bam_crds::hyperparameters::Decimal;
 use bam_crds::identity::SEMANTICS_VERSION;
@@ -200,7 +200,7 @@ fn own_teachers(
         hyperparameters: teacher_hyperparameters(spec, distill, task),
         distillation: Distillation::default(),
         seed: TEACHER_SEED,
-        precision: Precision::default(),
+        precision: spec.precision,
         fold: None,
     };
     let teacher = |fold: Option<Fold>| {
@@ -237,7 +237,7 @@ fn student(
         distillation,
         // In 64 bits first: the schema allows a sum of at most 1,000,000,099, but a planner does not panic.
         seed: u32::try_from(u64::from(spec.seed) + u64::from(trial) - 1).unwrap_or(u32::MAX),
-        precision: Precision::default(),
+        precision: spec.precision,
         fold: None,
     };
     let title = if spec.trials == 1 { "student".to_owned() } else { format!("student {trial}") };

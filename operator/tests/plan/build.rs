@@ -24,6 +24,7 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         distill: None,
         hyperparameters: Default::default(),
         seed: 1,
+        precision: Default::default(),
         trials: 1,
         model: bam_crds::experiment::ModelSpec { pretrained: "tiny".to_owned() },
         storage: Default::default(),

@@ -2,12 +2,16 @@
 //! Face's `BertModel`).
 //!
 //! It is a view over the parameter list: it holds no tensor of its own.
+//!
+//! In bf16 the matrix products take activations and weights rounded to it, as autocast has it. The stream that they add
+//! to (residuals and their layer norms), the pooler and the heads stay in f32, and so do all parameters and gradients.
 
 use super::batch::MicroBatch;
 use super::config::{Activation, BertConfig};
 use super::dropout::{Dropout, Place};
 use super::parameter::Parameter;
-use tch::Tensor;
+use bam_crds::config::Precision;
+use tch::{Kind, Tensor};
 
 const EMBEDDINGS: [&str; 5] = [
     "word_embeddings.weight",
@@ -61,22 +65,28 @@ pub(super) fn shapes(config: &BertConfig) -> Vec<(String, Vec<i64>)> {
 pub(super) struct Encoder<'a> {
     config: &'a BertConfig,
     activation: Activation,
+    /// Of what goes into the layers' matrix products, and comes out.
+    kind: Kind,
     embeddings: &'a [Parameter],
     layers: &'a [Parameter],
     pooler: Linear<'a>,
 }
 
 impl<'a> Encoder<'a> {
-    pub(super) fn new(config: &'a BertConfig, parameters: &'a [Parameter]) -> Self {
+    pub(super) fn new(config: &'a BertConfig, parameters: &'a [Parameter], precision: Precision) -> Self {
         let (embeddings, rest) = parameters.split_at(EMBEDDINGS.len());
         let (layers, rest) = rest.split_at(LAYER.len() * config.num_hidden_layers);
         let activation = config.activation().expect("the configuration of a model is validated");
-        Self { config, activation, embeddings, layers, pooler: Linear::new(&rest[..2]) }
+        let kind = match precision {
+            Precision::Fp32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        };
+        Self { config, activation, kind, embeddings, layers, pooler: Linear::new(&rest[..2]) }
     }
 
     /// The pooled first token: f32 [rows, hidden].
     pub(super) fn pooled(&self, batch: &MicroBatch, dropout: &Dropout) -> Tensor {
-        let mask = batch.mask();
+        let mask = batch.mask().to_kind(self.kind);
         let pass = Pass { encoder: self, rows: &batch.rows, mask: &mask, dropout };
         let mut hidden = pass.embed(batch);
         let layers = self.layers.chunks_exact(LAYER.len());
@@ -84,8 +94,8 @@ impl<'a> Encoder<'a> {
         for (number, parameters) in layers.enumerate() {
             // The pooler reads only the first token, so the last layer computes only that one
             // (its keys and values still come from all). The same numbers for 5/6 less work there.
-            let queries = if number == last { hidden.narrow(1, 0, 1) } else { hidden.shallow_clone() };
-            hidden = pass.layer(number, &Layer::new(parameters), &queries, &hidden);
+            let tokens = if number == last { hidden.narrow(1, 0, 1) } else { hidden.shallow_clone() };
+            hidden = pass.layer(number, &Layer::new(parameters), &tokens, &hidden);
         }
         self.pooler.apply(&hidden.select(1, 0)).tanh()
     }
@@ -102,8 +112,10 @@ impl<'a> Linear<'a> {
         Self { weight: &parameters[0].value, bias: &parameters[1].value }
     }
 
+    /// In the number format of the input. A conversion to the format that a tensor has is the tensor itself.
     fn apply(&self, input: &Tensor) -> Tensor {
-        input.linear(self.weight, Some(self.bias))
+        let [weight, bias] = [self.weight, self.bias].map(|parameter| parameter.to_kind(input.kind()));
+        input.linear(&weight, Some(&bias))
     }
 
     /// The same two parameters as a layer norm over the last axis.
@@ -164,21 +176,21 @@ impl Pass<'_> {
         self.drop_hidden(normal, Place::Embeddings)
     }
 
-    /// One layer. `queries` [rows, queries, hidden] are the tokens to compute, `context`
-    /// [rows, length, hidden] those that they attend to.
+    /// One layer. `queries` f32 [rows, queries, hidden] are the tokens to compute, `context`
+    /// f32 [rows, length, hidden] those that they attend to.
     fn layer(&self, number: usize, layer: &Layer<'_>, queries: &Tensor, context: &Tensor) -> Tensor {
-        let epsilon = self.encoder.config.layer_norm_eps;
-        let attended = self.attend(number, layer, queries, context);
+        let (epsilon, kind) = (self.encoder.config.layer_norm_eps, self.encoder.kind);
+        let attended = self.attend(number, layer, &queries.to_kind(kind), &context.to_kind(kind));
         let output = layer.attention_output.apply(&attended);
         let output = self.drop_hidden(output, Place::Attention(number));
         let hidden = layer.attention_norm.normalize(&(output + queries), epsilon);
 
-        let wide = self.activate(layer.intermediate.apply(&hidden));
+        let wide = self.activate(layer.intermediate.apply(&hidden.to_kind(kind)));
         let output = self.drop_hidden(layer.output.apply(&wide), Place::FeedForward(number));
         layer.output_norm.normalize(&(output + hidden), epsilon)
     }
 
-    /// Attention of all heads: f32 [rows, queries, hidden].
+    /// Attention of all heads: [rows, queries, hidden].
     ///
     /// softmax(Q K^T / sqrt(head size) + mask) V. The scale is applied to Q, which is smaller than the scores.
     /// libtorch's fused attention is no faster on a CPU (12 heads, 32 rows of 64 tokens, forward and backward: 9.6 against 9.3 ms)

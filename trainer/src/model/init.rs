@@ -9,6 +9,7 @@ use super::config::BertConfig;
 use super::heads::Head;
 use super::parameter::Parameter;
 use crate::random::Stream;
+use bam_crds::config::Precision;
 use tch::{Device, Kind, Tensor};
 
 impl Model {
@@ -41,7 +42,7 @@ impl Model {
                 Parameter::new(name, value)
             })
             .collect();
-        Self { config, heads, parameters }
+        Self { config, heads, parameters, precision: Precision::Fp32 }
     }
 }
 

@@ -27,6 +27,7 @@ pub use tensor_file::{TensorFile, TensorFileError, write_tensors};
 pub use tensorflow::TensorBundle;
 pub use weights::{LoadReport, WeightsError};
 
+use bam_crds::config::Precision;
 use bert::Encoder;
 use tch::Tensor;
 
@@ -36,9 +37,16 @@ pub struct Model {
     config: BertConfig,
     heads: Vec<Head>,
     parameters: Vec<Parameter>,
+    precision: Precision,
 }
 
 impl Model {
+    /// The same model, computing in another number format. A new one computes in f32; parameters always stay in it.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// The shape of the encoder.
     pub fn config(&self) -> &BertConfig {
         &self.config
@@ -61,7 +69,7 @@ impl Model {
 
     /// The pooled first token of each row: f32 [rows, hidden].
     pub fn pooled(&self, batch: &MicroBatch, dropout: &Dropout) -> Tensor {
-        Encoder::new(&self.config, &self.parameters).pooled(batch, dropout)
+        Encoder::new(&self.config, &self.parameters, self.precision).pooled(batch, dropout)
     }
 
     /// Encodes a micro-batch and applies to each row the head of its own task.

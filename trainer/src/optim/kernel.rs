@@ -4,7 +4,7 @@
 //! the gradient is read once, where a formula of tensor operations would move the same data about
 //! four times. Other devices use that formula.
 
-use crate::device::{floats, floats_mut};
+use crate::device::{elements_mut, floats};
 use crate::parallel;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -53,7 +53,7 @@ pub(super) fn apply(updates: Vec<Update<'_>>) {
     for (update, gradient) in updates.into_iter().zip(&gradients) {
         // SAFETY: the three tensors are borrowed mutably here, and parameters and moments are never
         // views of one another.
-        let values = unsafe { (floats_mut(update.value), floats_mut(update.first), floats_mut(update.second)) };
+        let values = unsafe { (elements_mut(update.value), elements_mut(update.first), elements_mut(update.second)) };
         cut(values, gradient, update.coefficients, &mut pieces);
     }
     let elements = pieces.iter().map(|piece| piece.value.len()).sum();

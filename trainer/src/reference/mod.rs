@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bam_crds::config::{Distillation, InputsReport, Precision, TaskIdentity};
+use bam_crds::config::{Distillation, InputsReport, TaskIdentity};
 use bam_crds::identity::SEMANTICS_VERSION;
 use bam_crds::{Execution, ExitReason, InputsConfig, RunConfig, RunReport, Science};
 
@@ -162,7 +162,7 @@ fn science(options: &Options, inputs: &InputsReport, teachers: &Teachers, trial:
         hyperparameters: options.hyperparameters.resolve(options.task_names.len()),
         distillation,
         seed: options.seed + trial - 1,
-        precision: Precision::Fp32,
+        precision: options.precision,
         fold: None,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use bam_crds::config::Distillation;
+use bam_crds::config::{Distillation, Precision};
 use bam_crds::hyperparameters::{LARGEST_SEED, NAMES, camel_case};
 use bam_crds::{ExitReason, HyperparameterOverrides, nearest};
 use serde_json::{Map, Value};
@@ -44,6 +44,7 @@ const OTHERS: &[&str] = &[
     "n_writes_distill",
     "save_checkpoints_steps",
     "seed",
+    "precision",
     "write_trace",
     "write_tensorboard",
 ];
@@ -74,6 +75,8 @@ pub struct Options {
     pub save_checkpoints_steps: u32,
     /// Seed of the first trial (this program's own option).
     pub seed: u32,
+    /// `fp32` or `bf16` (this program's own option).
+    pub precision: Precision,
     /// Trace every trial (this program's own option).
     pub write_trace: bool,
     /// Write TensorBoard's events of every trial (this program's own option).
@@ -176,6 +179,7 @@ impl Reader<'_> {
             distill_outputs: write(self.take("write_distill_outputs", true), self.take("n_writes_distill", 1)),
             save_checkpoints_steps: self.between("save_checkpoints_steps", 1..=u32::MAX, 2000),
             seed: self.between("seed", 0..=LARGEST_SEED, 1),
+            precision: self.take("precision", Precision::default()),
             write_trace: self.take("write_trace", false),
             write_tensorboard: self.take("write_tensorboard", false),
             hyperparameters,
