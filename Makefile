@@ -8,7 +8,7 @@ MODEL := pretrained_models/all-MiniLM-L6-v2
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo cluster cluster-down images test test-long parity gen fmt lint clean
+.PHONY: help setup build demo cluster cluster-down images test test-long parity bench gen fmt lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test-long: ## faults at random, for 30 minutes (MINUTES=N)
 
 parity: setup ## compare the trainer with reference implementations in Python (large download)
 	bash tests/parity/run.sh
+
+bench: build ## measure the trainer beside transformers' Trainer (BAM_DIR=folder with GLUE's data; an hour and a half)
+	BAM_DIR="$(BAM_DIR)" tests/bench/run.sh
+	cargo bench -p bam-trainer
 
 gen: ## write crds/*.yaml again from the types
 	cargo run -q -p bam-crds --features kube --bin crdgen

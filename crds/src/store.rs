@@ -9,6 +9,7 @@
 //!                     checkpoints/<attempt>/
 //!                     report.json results.json
 //! models/<name>/                              the reference's layout, for its command line
+//! .bam/features/                              word pieces of large tasks, for the next start
 //! glue_data/<task>/ pretrained_models/<name>/ inputs; fetched.json in those that were fetched
 //! ```
 
@@ -19,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Science;
 use crate::identity::{Digest, is_default};
 
+/// Folder of word pieces that are kept, by a hash of all that they follow from; it can be removed at any time.
+pub const FEATURES: &str = ".bam/features";
 /// Folder of all runs.
 pub const RUNS: &str = "runs";
 /// Name of the manifest in a run's folder.

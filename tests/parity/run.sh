@@ -8,39 +8,17 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-cache=${BAM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bam-operator}
-venv=$cache/parity-venv
-# TensorFlow writes the checkpoints. It is no help to the others, and wants versions of its own.
-tensorflow=$cache/parity-tensorflow-venv
-python=${PYTHON:-python3}
-export PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
+# shellcheck source=tests/peers.sh
+source "$here/../peers.sh"
 
 usage() {
     sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
 }
 
-# prepare FOLDER REQUIREMENTS: an environment is whole when it holds a copy of the requirements that it was made from; that is
-# written last.
-prepare() {
-    local folder=$1 requirements=$here/$2
-    if cmp -s "$requirements" "$folder/requirements.txt"; then
-        return
-    fi
-    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-        echo "run.sh: Python 3.11 or newer is needed; $python is $("$python" --version 2>&1). Name another with PYTHON=..." >&2
-        exit 1
-    fi
-    echo "Making $folder (once; with PyPI's torch this fetches several GB on Linux) ..." >&2
-    mkdir -p "$cache"
-    "$python" -m venv "$folder"
-    "$folder/bin/pip" install --disable-pip-version-check -r "$requirements" >&2
-    cp "$requirements" "$folder/requirements.txt"
-}
-
 # generate [OPTION…]: all golden files.
 generate() {
-    prepare "$venv" requirements.txt
-    prepare "$tensorflow" requirements-tensorflow.txt
+    prepare "$venv" "$here/requirements.txt"
+    prepare "$tensorflow" "$here/requirements-tensorflow.txt"
     "$venv/bin/python" "$here/generate.py" "$@"
     "$tensorflow/bin/python" "$here/checkpoint.py" "$@"
 }

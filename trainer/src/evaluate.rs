@@ -3,7 +3,7 @@
 use bam_crds::report::TaskResult;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::data::features::Features;
+use crate::data::feature_cache::FeatureTable;
 use crate::data::micro::cut;
 use crate::data::rows::{Label, Row};
 use crate::distill::{classification_losses, regression_losses};
@@ -26,8 +26,8 @@ pub struct Predictor<'a> {
 impl Predictor<'_> {
     /// Raw logits of one head: [rows, outputs], in the order of `features`. `tick` hears how many rows each micro-batch
     /// had.
-    pub fn logits(&self, head: usize, features: &[Features], tick: &mut dyn FnMut(u64)) -> Vec<f32> {
-        let lengths: Vec<_> = features.iter().map(|row| Some(row.ids.len())).collect();
+    pub fn logits(&self, head: usize, features: &FeatureTable, tick: &mut dyn FnMut(u64)) -> Vec<f32> {
+        let lengths: Vec<_> = (0..features.len()).map(|row| Some(features.length(row))).collect();
         let outputs = self.model.heads()[head].outputs as usize;
         let mut logits = vec![0.0; features.len() * outputs];
         for rows in cut(&lengths, self.limit) {
@@ -48,11 +48,10 @@ impl Predictor<'_> {
 }
 
 /// The chosen rows, padded to the longest of them.
-pub(crate) fn batch(features: &[Features], rows: &[usize], device: Device) -> MicroBatch {
-    let row = |&row: &usize| model::Row {
-        number: row as u64,
-        input_ids: &features[row].ids,
-        second: features[row].second.into(),
+pub(crate) fn batch(features: &FeatureTable, rows: &[usize], device: Device) -> MicroBatch {
+    let row = |&row: &usize| {
+        let features = features.row(row);
+        model::Row { number: row as u64, input_ids: features.ids, second: features.second.into() }
     };
     MicroBatch::pad(&rows.iter().map(row).collect::<Vec<_>>(), device)
 }

@@ -12,7 +12,7 @@ use bam_crds::{Digest, Execution, ExitReason, Hyperparameters, RunConfig, TaskFi
 
 use crate::base::Base;
 use crate::data::batches::Schedule;
-use crate::data::features::{Features, featurise};
+use crate::data::feature_cache::{FeatureCache, FeatureTable};
 use crate::data::lessons::Lessons;
 use crate::data::rows::{DEBUG_LINES, Row, read_split};
 use crate::data::targets::{Targets, TargetsError};
@@ -27,7 +27,7 @@ pub struct Encoded {
     /// The rows in the order of their file, swapped copies after them.
     pub rows: Vec<Row>,
     /// Their word pieces.
-    pub features: Vec<Features>,
+    pub features: FeatureTable,
 }
 
 /// A task, ready to be trained on.
@@ -62,7 +62,7 @@ impl PreparedTask {
         let rows = std::mem::take(&mut self.train.rows);
         let (held_out, train) = rows.into_iter().partition(|row| fold.has(row.line));
         self.train.rows = train;
-        self.held_out = Some(Encoded { rows: held_out, features: Vec::new() });
+        self.held_out = Some(Encoded { rows: held_out, ..Encoded::default() });
     }
 }
 
@@ -105,11 +105,15 @@ pub fn prepare(config: &RunConfig, store: &Store, threads: usize) -> Result<Prep
     problems.check()?;
     let base = base.expect("without a model there was a problem");
 
+    let cache = FeatureCache {
+        folder: store.path(layout::FEATURES),
+        tokenizer: &base.tokenizer,
+        vocabulary: &config.science.model.vocabulary,
+        max_seq_length: options.max_seq_length as usize,
+        threads,
+    };
     for prepared in &mut tasks {
-        let length = options.max_seq_length as usize;
-        let encode = |encoded: &mut Encoded| {
-            encoded.features = featurise(&base.tokenizer, &encoded.rows, length, threads);
-        };
+        let encode = |encoded: &mut Encoded| encoded.features = cache.features(&encoded.rows);
         encode(&mut prepared.train);
         prepared.held_out.iter_mut().for_each(encode);
         encode(&mut prepared.dev);
@@ -221,7 +225,7 @@ impl TaskReader<'_> {
 
     fn read(&self, task: &Task, split: Split, problems: &mut Problems) -> Option<Encoded> {
         let rows = read_rows(self.store, task, split, self.options);
-        problems.take(rows).map(|rows| Encoded { rows, features: Vec::new() })
+        problems.take(rows).map(|rows| Encoded { rows, ..Encoded::default() })
     }
 
     /// The mean of the teachers' logits, row by row, of those that have the row.

@@ -294,7 +294,7 @@ impl Step<'_> {
 
     /// Word pieces of each example; none for padding, which contributes nothing.
     fn lengths(&self) -> Vec<Option<usize>> {
-        let length = |position| self.at(position).map(|(task, row)| self.tasks[task].train.features[row].ids.len());
+        let length = |position| self.at(position).map(|(task, row)| self.tasks[task].train.features.length(row));
         (0..self.examples.len()).map(length).collect()
     }
 
@@ -303,9 +303,9 @@ impl Step<'_> {
         let begin = Instant::now();
         let places: Vec<(usize, usize)> = positions.iter().filter_map(|&position| self.at(position)).collect();
         let row = |(&position, &(task, row)): (&usize, &(usize, usize))| {
-            let features = &self.tasks[task].train.features[row];
+            let features = self.tasks[task].train.features.row(row);
             // Dropout is keyed by the position in the step, which no cut into micro-batches changes.
-            model::Row { number: position as u64, input_ids: &features.ids, second: features.second.into() }
+            model::Row { number: position as u64, input_ids: features.ids, second: features.second.into() }
         };
         let rows: Vec<_> = positions.iter().zip(&places).map(row).collect();
         let batch = MicroBatch::pad(&rows, self.device);

@@ -9,34 +9,60 @@ use std::sync::Mutex;
 const CHUNK: usize = 1024;
 
 /// The input of the encoder for one row.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Features {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features<'a> {
     /// Piece ids with `[CLS]` and `[SEP]`, without padding; at most `max_seq_length`.
-    pub ids: Vec<u32>,
+    pub ids: &'a [u32],
     /// Where segment 1 begins: positions before it have the token type 0, the others 1. Equal to
     /// `ids.len()` for a single text.
     pub second: u16,
 }
 
-impl Features {
+impl Features<'_> {
     /// Token type of each piece: 0 for the first text, 1 for the second.
     pub fn segment_ids(&self) -> impl ExactSizeIterator<Item = u8> + '_ {
         (0..self.ids.len()).map(|place| u8::from(place >= usize::from(self.second)))
     }
 }
 
+/// The features of rows, end to end.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Table {
+    /// Piece ids of all rows.
+    pub ids: Vec<u32>,
+    /// Where each row's ids end.
+    pub ends: Vec<u64>,
+    /// [`Features::second`] of each row.
+    pub seconds: Vec<u16>,
+}
+
+impl Table {
+    fn push(&mut self, (ids, second): (&[u32], u16)) {
+        self.ids.extend_from_slice(ids);
+        self.ends.push(self.ids.len() as u64);
+        self.seconds.push(second);
+    }
+
+    fn append(&mut self, other: &Self) {
+        let before = self.ids.len() as u64;
+        self.ids.extend_from_slice(&other.ids);
+        self.ends.extend(other.ends.iter().map(|end| before + end));
+        self.seconds.extend_from_slice(&other.seconds);
+    }
+}
+
 /// Turns rows into features, in their order, on `threads` threads.
-pub fn featurise(tokenizer: &Tokenizer, rows: &[Row], max_seq_length: usize, threads: usize) -> Vec<Features> {
-    let mut out = vec![Features::default(); rows.len()];
-    let work = Mutex::new(rows.chunks(CHUNK).zip(out.chunks_mut(CHUNK)));
+pub fn featurise(tokenizer: &Tokenizer, rows: &[Row], max_seq_length: usize, threads: usize) -> Table {
+    let mut parts = vec![Table::default(); rows.len().div_ceil(CHUNK)];
+    let work = Mutex::new(rows.chunks(CHUNK).zip(&mut parts));
     let run = || {
         let mut maker = Maker::new(tokenizer, max_seq_length);
         loop {
             // The lock is held only to take the next chunk; a thread that panicked took its own.
             let next = work.lock().unwrap_or_else(|e| e.into_inner()).next();
-            let Some((rows, out)) = next else { break };
-            for (row, out) in rows.iter().zip(out) {
-                *out = maker.features(&row.text_a, row.text_b.as_deref());
+            let Some((rows, part)) = next else { break };
+            for row in rows {
+                part.push(maker.features(&row.text_a, row.text_b.as_deref()));
             }
         }
     };
@@ -47,7 +73,9 @@ pub fn featurise(tokenizer: &Tokenizer, rows: &[Row], max_seq_length: usize, thr
         }
         run();
     });
-    out
+    let mut table = Table::default();
+    parts.iter().for_each(|part| table.append(part));
+    table
 }
 
 /// Makes features one row at a time, keeping its buffers.
@@ -58,35 +86,38 @@ pub struct Maker<'a> {
     scratch: Scratch,
     a: Vec<u32>,
     b: Vec<u32>,
+    ids: Vec<u32>,
 }
 
 impl<'a> Maker<'a> {
     /// For rows of at most `max_seq_length` pieces, `[CLS]` and `[SEP]` included.
     pub fn new(tokenizer: &'a Tokenizer, max_seq_length: usize) -> Self {
-        Maker { tokenizer, max_seq_length, scratch: Scratch::default(), a: Vec::new(), b: Vec::new() }
+        Maker { tokenizer, max_seq_length, scratch: Scratch::default(), a: Vec::new(), b: Vec::new(), ids: Vec::new() }
     }
 
-    /// The features of a text or a pair. A second text that is empty, or that holds nothing but
-    /// what the tokenizer drops, is no second text.
-    pub fn features(&mut self, text_a: &str, text_b: Option<&str>) -> Features {
+    /// The features of a text or a pair: ids, and where segment 1 begins. A second text that is empty, or that holds
+    /// nothing but what the tokenizer drops, is no second text.
+    pub fn features(&mut self, text_a: &str, text_b: Option<&str>) -> (&[u32], u16) {
         self.a.clear();
         self.b.clear();
         self.tokenizer.encode_into(text_a, &mut self.scratch, &mut self.a);
         if let Some(text) = text_b {
             self.tokenizer.encode_into(text, &mut self.scratch, &mut self.b);
         }
-        layout(&self.a, &self.b, self.tokenizer.cls(), self.tokenizer.sep(), self.max_seq_length)
+        let ends = (self.tokenizer.cls(), self.tokenizer.sep());
+        let second = layout(&self.a, &self.b, ends, self.max_seq_length, &mut self.ids);
+        (&self.ids, second)
     }
 }
 
-/// Cuts the piece ids of a row and puts `[CLS]` and `[SEP]` round them; an empty `b` means a
-/// single text.
-pub fn layout(a: &[u32], b: &[u32], cls: u32, sep: u32, max_seq_length: usize) -> Features {
+/// Cuts the piece ids of a row and puts `[CLS]` and `[SEP]` round them, into `ids`; an empty `b` means a
+/// single text. Returns where segment 1 begins.
+pub fn layout(a: &[u32], b: &[u32], (cls, sep): (u32, u32), max_seq_length: usize, ids: &mut Vec<u32>) -> u16 {
     let (keep_a, keep_b) = match b.len() {
         0 => (a.len().min(max_seq_length.saturating_sub(2)), 0),
         _ => truncate_pair(a.len(), b.len(), max_seq_length.saturating_sub(3)),
     };
-    let mut ids = Vec::with_capacity(keep_a + keep_b + 3);
+    ids.clear();
     ids.push(cls);
     ids.extend_from_slice(&a[..keep_a]);
     ids.push(sep);
@@ -95,8 +126,7 @@ pub fn layout(a: &[u32], b: &[u32], cls: u32, sep: u32, max_seq_length: usize) -
         ids.extend_from_slice(&b[..keep_b]);
         ids.push(sep);
     }
-    ids.shrink_to_fit();
-    Features { ids, second }
+    second
 }
 
 /// How much of a pair of lengths stays within `limit` together: the longer text loses its last

@@ -11,8 +11,10 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn features(a: &str, b: Option<&str>, longest: usize) -> (Vec<u32>, u16) {
-    let features = Maker::new(&tokenizer(), longest).features(a, b);
-    (features.ids, features.second)
+    let tokenizer = tokenizer();
+    let mut maker = Maker::new(&tokenizer, longest);
+    let (ids, second) = maker.features(a, b);
+    (ids.to_vec(), second)
 }
 
 #[test]
@@ -52,10 +54,10 @@ fn rows_are_laid_out_with_cls_and_sep() {
 
 #[test]
 fn segments_begin_after_the_first_sep() {
-    let features = Maker::new(&tokenizer(), 8).features("a b", Some("c"));
-    assert_eq!(features.segment_ids().collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1]);
-    let features = Maker::new(&tokenizer(), 8).features("a", None);
-    assert_eq!(features.segment_ids().collect::<Vec<_>>(), [0, 0, 0]);
+    for (a, b, segments) in [("a b", Some("c"), &[0, 0, 0, 0, 1, 1][..]), ("a", None, &[0, 0, 0])] {
+        let (ids, second) = features(a, b, 8);
+        assert_eq!(Features { ids: &ids, second }.segment_ids().collect::<Vec<_>>(), segments);
+    }
 }
 
 #[test]
@@ -75,11 +77,13 @@ fn threads_keep_the_order() {
     for threads in [0, 2, 3, 64] {
         assert_eq!(featurise(&tokenizer, &rows, 8, threads), alone, "{threads} threads");
     }
-    let mut maker = Maker::new(&tokenizer, 8);
-    for (row, features) in rows.iter().zip(&alone) {
-        assert_eq!(*features, maker.features(&row.text_a, row.text_b.as_deref()));
+    let mut begin = 0;
+    for (row, (end, second)) in rows.iter().zip(alone.ends.iter().zip(&alone.seconds)) {
+        let ids = alone.ids[begin..*end as usize].to_vec();
+        assert_eq!((ids, *second), features(&row.text_a, row.text_b.as_deref(), 8));
+        begin = *end as usize;
     }
-    assert!(featurise(&tokenizer, &[], 8, 2).is_empty());
+    assert_eq!(featurise(&tokenizer, &[], 8, 2), Table::default());
 }
 
 proptest! {

@@ -129,6 +129,11 @@ impl Tokenizer {
         Ok(Tokenizer { begins, continues, longest, lower, lines, unknown, cls, sep })
     }
 
+    /// Whether texts are lower-cased and lose their accents.
+    pub fn lower_cases(&self) -> bool {
+        self.lower
+    }
+
     /// Lines of the vocabulary: ids are below this.
     pub fn vocab_size(&self) -> usize {
         self.lines

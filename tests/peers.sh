@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# Other people's programs, which the trainer is compared with: Python environments outside the checkout. Sourced, never run.
+
+peers_cache=${BAM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bam-operator}
+# shellcheck disable=SC2034 # for those who source this
+venv=$peers_cache/parity-venv
+# TensorFlow writes the checkpoints. It is no help to the others, and wants versions of its own.
+# shellcheck disable=SC2034
+tensorflow=$peers_cache/parity-tensorflow-venv
+peers_python=${PYTHON:-python3}
+export PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
+
+# prepare FOLDER REQUIREMENTS: an environment is whole when it holds a copy of the requirements that it was made from; that is
+# written last.
+prepare() {
+    local folder=$1 requirements=$2
+    if cmp -s "$requirements" "$folder/requirements.txt"; then
+        return
+    fi
+    if ! "$peers_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "Python 3.11 or newer is needed; $peers_python is $("$peers_python" --version 2>&1). Name another with PYTHON=..." >&2
+        exit 1
+    fi
+    echo "Making $folder (once; with PyPI's torch this fetches several GB on Linux) ..." >&2
+    mkdir -p "$peers_cache"
+    "$peers_python" -m venv "$folder"
+    "$folder/bin/pip" install --disable-pip-version-check -r "$requirements" >&2
+    cp "$requirements" "$folder/requirements.txt"
+}
