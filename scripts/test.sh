@@ -9,6 +9,7 @@
 #                     these tests say `SKIPPED: why` on a line of their own.
 #   BAM_PARITY_PYTHON a Python with transformers, for the test that wants one. When unset, the one of `make parity` is
 #                     taken, if that was run before. Without one this test says `SKIPPED: why`.
+#   BAM_TEST_S3_SERVER set here for the tests: an S3 server, built once per machine
 #   KUBECONFIG        a cluster of your own, with this operator installed (`make cluster`), to run the cluster's
 #                     tests against; they fill a folder of its node, $BAM_TEST_VOLUME_DIR. When unset, a cluster
 #                     is started on this machine (as root), and ended again if it did not run before.
@@ -108,6 +109,10 @@ prepare_data() {
   export BAM_TEST_BAM_DIR=$CACHE_DIR/test-bam-dir
   stage "pretrained model" scripts/weights.sh "$BAM_TEST_BAM_DIR"
   stage "demo data" scripts/demo_data.py "$BAM_TEST_BAM_DIR"
+  stage "S3 server" scripts/s3.sh
+  # Empty if it could not be built: then that stage has failed, and so do the tests that want it.
+  BAM_TEST_S3_SERVER=$(scripts/s3.sh 2>/dev/null) || true
+  export BAM_TEST_S3_SERVER
   if [[ -z ${BAM_GLUE_DIR:-} ]]; then
     for found in ../*/bam_dir; do
       if [[ -d $found/glue_data ]]; then

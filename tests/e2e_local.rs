@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use s3::{OWNER, S3};
 use serde_json::Value;
 use server::{Fault, Page, Server};
 
+#[path = "../trainer/tests/common/s3.rs"]
+mod s3;
 #[path = "../trainer/tests/common/server.rs"]
 mod server;
 
@@ -285,4 +288,33 @@ spec:
     let (accuracy, majority) = (result["metrics"]["accuracy"].as_f64().unwrap(), result["majority"].as_f64().unwrap());
     // 95 here; the majority class has 65. One epoch of noise would be near the latter.
     assert!(accuracy > majority + 15.0, "accuracy {accuracy}, always the most frequent class {majority}");
+}
+
+#[test]
+fn a_bucket_is_as_good_a_store_as_a_folder_and_what_it_holds_is_not_trained_again() {
+    let Some(store) = Store::new("a bucket") else { return };
+    let Some(server) = S3::start("bam run with a bucket") else { return };
+    server.put_folder(&store.path("glue_data"), "bam/glue_data");
+    for file in ["config.json", "vocab.txt"] {
+        let name = format!("pretrained_models/all-MiniLM-L6-v2/{file}");
+        server.put(&format!("bam/{name}"), fs::read(store.path(&name)).unwrap());
+    }
+    assert!(store.run(DEBUG).status.success());
+
+    let claim = "persistentVolumeClaim: { claimName: bam-dir }";
+    let manifest = DEBUG.replace(claim, "objectStore: { uri: \"s3://models/bam\" }");
+    let manifests = || {
+        let names = server.names("bam/runs").into_iter().filter(|name| name.ends_with("/manifest.json"));
+        names.map(|name| fs::read(server.file(&name)).unwrap()).collect::<Vec<_>>()
+    };
+    let mut before = None;
+    for _ in 0..2 {
+        let copy = Store { folder: tempfile::tempdir().unwrap() };
+        let output = copy.bam("run", &copy.manifest(&manifest)).envs(server.environment(OWNER)).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(!text(&output).contains(OWNER.1), "a secret was told: {}", text(&output));
+        assert!(copy.artifacts() == store.artifacts(), "weights, targets or results differ");
+        assert_eq!(manifests().len(), 3);
+        assert!(before.replace(manifests()).is_none_or(|before| before == manifests()));
+    }
 }

@@ -302,6 +302,11 @@ pub struct Execution {
     /// Folder of the artifact store as the trainer sees it (the reference's BAM_DIR).
     #[schemars(length(min = 1, max = 1024))]
     pub store: String,
+    /// The object store that `store` is a working copy of, as a URI (`s3://bucket/folder`); absent: `store` is the artifact
+    /// store itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub object_store: Option<String>,
     /// Folder below `pretrained_models/` with configuration, vocabulary and weights.
     #[schemars(length(min = 1, max = 253))]
     pub pretrained: String,

@@ -63,6 +63,8 @@ use crate::task::{CustomTask, TASK_NAME_PATTERN, TaskFiles};
     .message("a task has options for a teacher of its own, and a teacher in distill.teachers that is not trained here: remove one of them").field_path(".tasks"))]
 #[x_kube(validation = Rule::new("self.trials == 1 || !has(self.hyperparameters) || !has(self.hyperparameters.initSeed) || !has(self.hyperparameters.dataSeed) || !has(self.hyperparameters.dropoutSeed)")
     .message("initSeed, dataSeed and dropoutSeed together leave nothing in which trials could differ: remove one of them, or set `trials: 1`").field_path(".trials"))]
+#[x_kube(validation = Rule::new("!has(self.fetch) || !has(self.storage.objectStore)")
+    .message("`fetch` downloads into the folder of a claim, and not into an object store: put glue_data and pretrained_models there, and remove it").field_path(".fetch"))]
 pub struct BamExperimentSpec {
     /// The tasks, in order: cola, mnli, mrpc, qnli, qqp, rte, sst, sts or wnli, or tasks of your own. Each one once.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -256,28 +258,76 @@ pub struct ModelSpec {
     pub pretrained: String,
 }
 
-/// Where the artifact store is.
+/// Where the artifact store is: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.persistentVolumeClaim) != has(self.objectStore)", "message": "name exactly one of `persistentVolumeClaim` and `objectStore`"}]))]
 pub struct StorageSpec {
     /// A claim in the experiment's namespace. Without a cluster it stands for the folder given by `--bam-dir`.
-    pub persistent_volume_claim: ClaimSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimSpec>,
+    /// A bucket, or a folder in one. Without a cluster the folder given by `--bam-dir` is a working copy of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_store: Option<ObjectStoreSpec>,
 }
 
 impl StorageSpec {
     /// Its name in one line, as a run's `execution.store` holds it.
     pub fn uri(&self) -> String {
-        format!("{CLAIM_SCHEME}{}", self.persistent_volume_claim.claim_name)
+        match (&self.object_store, &self.persistent_volume_claim) {
+            (Some(store), _) => store.uri.clone(),
+            (None, Some(claim)) => format!("{CLAIM_SCHEME}{}", claim.claim_name),
+            // The schema refuses it.
+            (None, None) => String::new(),
+        }
     }
 
     /// The storage of that name; none if it is a folder.
     pub fn from_uri(uri: &str) -> Option<Self> {
-        let claim_name = uri.strip_prefix(CLAIM_SCHEME)?.to_owned();
-        Some(Self { persistent_volume_claim: ClaimSpec { claim_name } })
+        if let Some(claim_name) = uri.strip_prefix(CLAIM_SCHEME) {
+            let claim = ClaimSpec { claim_name: claim_name.to_owned() };
+            return Some(Self { persistent_volume_claim: Some(claim), ..Self::default() });
+        }
+        let store = ObjectStoreSpec { uri: uri.to_owned(), ..ObjectStoreSpec::default() };
+        uri.contains("://").then(|| Self { object_store: Some(store), ..Self::default() })
+    }
+
+    /// Which store it is, whoever opens it and with which credentials: what the names of its runs are made of.
+    pub fn identity(&self) -> Self {
+        let store = self.object_store.clone().map(|store| ObjectStoreSpec { secret_ref: None, ..store });
+        Self { object_store: store, ..self.clone() }
     }
 }
 
 const CLAIM_SCHEME: &str = "pvc://";
+
+/// A bucket or container, or a folder in one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectStoreSpec {
+    /// `s3://bucket/folder` (S3, and all that speak its language), `gs://bucket/folder` (Google Cloud Storage) or
+    /// `az://container/folder` (Azure Blob Storage). In a namespace a URI stands for one store.
+    #[schemars(
+        length(max = 512),
+        regex(pattern = "^(s3|gs|az)://[a-z0-9][a-z0-9._-]*[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._=-]*)*$")
+    )]
+    pub uri: String,
+    /// A Secret in the experiment's namespace. Each of its keys becomes an environment variable of the trainers:
+    /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL; GOOGLE_SERVICE_ACCOUNT_KEY;
+    /// AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY. The operator does not read it, and `bam run` takes the variables
+    /// from its own environment. Default: the credentials that a cloud gives to its own machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// A Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
+    pub name: String,
+}
 
 /// A persistent volume claim.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

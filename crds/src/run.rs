@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{InputsConfig, RunConfig};
 use crate::experiment::{FailurePolicy, IMAGE_PATTERN, Resources};
 use crate::identity::is_default;
+use crate::names::OBJECT_NAME_PATTERN;
 use crate::report::{ExitReason, RunReport, Stage};
 
 /// One training of one model, tried until it is done.
@@ -68,6 +69,10 @@ pub struct RunPod {
     /// What they ask for, and what they may use at most.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
+    /// A Secret whose keys become their environment variables: the credentials of an object store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
+    pub secret: Option<String>,
 }
 
 /// What a run is for.

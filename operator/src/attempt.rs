@@ -1,5 +1,6 @@
 //! What the trainer of one attempt is told: the same on every platform.
 
+use bam_crds::experiment::StorageSpec;
 use bam_crds::{BamRunSpec, InputsConfig, RunConfig};
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ pub enum Config {
     Inputs(Box<InputsConfig>),
 }
 
-/// The run's spec with the folder in which an attempt sees the store, and the rung of the out-of-memory ladder. None: the
+/// The run's spec with the folder in which an attempt sees the store (of an object store: its working copy), and the rung of the out-of-memory ladder. None: the
 /// spec is of a shape that the schema refuses.
 pub fn config(spec: &BamRunSpec, store: &str, micro_batch_tokens: Option<u32>) -> Option<Config> {
     let mut config = match (&spec.config, &spec.inputs) {
@@ -25,6 +26,7 @@ pub fn config(spec: &BamRunSpec, store: &str, micro_batch_tokens: Option<u32>) -
         Config::Training(config) => &mut config.execution,
         Config::Inputs(inputs) => &mut inputs.execution,
     };
+    execution.object_store = StorageSpec::from_uri(&execution.store).and_then(|it| it.object_store).map(|it| it.uri);
     execution.store = store.to_owned();
     execution.micro_batch_tokens = micro_batch_tokens.or(execution.micro_batch_tokens);
     Some(config)

@@ -14,6 +14,7 @@ use crate::data::rows::Row;
 use crate::digest;
 use crate::failure::{Failure, Problems};
 use crate::fetch;
+use crate::needs;
 use crate::prepare::{data_file, further_splits, read_rows, unknown_task};
 use crate::report::Reporter;
 use crate::store::Store;
@@ -28,15 +29,20 @@ pub fn check(config: &InputsConfig, reporter: &Reporter) -> Result<InputsReport,
         problems if problems.is_empty() => {}
         problems => return Err(Failure::new(ExitReason::BadConfig, problems.join("\n"))),
     }
-    let store = Store::open(&config.execution.store)?;
+    let store = Store::of(&config.execution)?;
+    needs::bring(&needs::of_check(config), &store, reporter)?;
     if let Some(wanted) = &config.fetch {
         fetch::inputs(config, wanted, reporter)?;
     }
+    read(config, &store, reporter).map_err(|failure| store.in_its_words(failure))
+}
+
+fn read(config: &InputsConfig, store: &Store, reporter: &Reporter) -> Result<InputsReport, Failure> {
     let options =
         Hyperparameters { max_seq_length: config.max_seq_length, debug: config.debug, ..Hyperparameters::default() };
     let mut problems = Problems::default();
     reporter.stage(Stage::Preparing, 0, config.tasks.len() as u64 + 1);
-    let model = model(config, &options, &store, &mut problems);
+    let model = model(config, &options, store, &mut problems);
     let mut tasks = BTreeMap::new();
     for (done, name) in config.tasks.iter().enumerate() {
         reporter.advance(done as u64 + 1, 0);
@@ -44,7 +50,7 @@ pub fn check(config: &InputsConfig, reporter: &Reporter) -> Result<InputsReport,
             problems.push(ExitReason::BadConfig, unknown_task(name));
             continue;
         };
-        let check = TaskCheck { store: &store, options: &options };
+        let check = TaskCheck { store, options: &options };
         if let Some(inputs) = check.task(&task, config.execution.write_test_outputs, &mut problems) {
             tasks.insert(name.clone(), inputs);
         }

@@ -3,6 +3,7 @@
 //! The way of a run: [`prepare`] (files to rows, everything checked) → [`train`] (optimizer steps, resumable) →
 //! [`evaluate`] → targets and model into the [`store`], the manifest last; [`run`] is that sentence. [`reference`] is the
 //! command line of the reference on top of it, [`inputs`] the check before it, [`fetch`] what brings the inputs.
+//! Where the store is an object store, [`remote`] keeps a working copy of what is used.
 
 pub mod base;
 pub mod checkpoint;
@@ -22,6 +23,7 @@ mod losses;
 pub mod metrics;
 pub mod model;
 pub mod model_files;
+pub mod needs;
 pub mod optim;
 mod parallel;
 pub mod pickle;
@@ -29,6 +31,7 @@ pub mod prepare;
 pub mod random;
 mod rates;
 pub mod reference;
+pub mod remote;
 pub mod report;
 pub mod run;
 pub mod serve;

@@ -324,6 +324,7 @@ fn teacher_targets(store: &Store, teacher: &Digest, task: &str) -> Result<Teache
         let message = format!("{}: the teacher was not trained on {task}; {advice}", path.display());
         return Err(Failure::new(ExitReason::BadConfig, message));
     };
+    folder.bring(&name)?;
     match digest::of_file(&path) {
         Ok(found) if found == *expected => {}
         Ok(_) => {

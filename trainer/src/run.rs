@@ -1,16 +1,14 @@
 //! One run, from its configuration to its manifest: check, train, evaluate, write targets, save, finish.
 
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use bam_crds::config::MICRO_BATCH_TOKENS;
 use bam_crds::report::{Stage, TaskResult};
-use bam_crds::store::{self as layout, CHECKPOINTS, Machine, REPORT, RESULTS};
+use bam_crds::store::{self as layout, Machine, REPORT, RESULTS};
 use bam_crds::{ExitReason, Manifest, RunConfig, RunReport};
 use tch::Device;
 
-use crate::checkpoint;
 use crate::data::rows::row_hash;
 use crate::data::targets::Targets;
 use crate::device;
@@ -20,6 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::journal::Journals;
 use crate::model::Model;
 use crate::model_files::ModelFiles;
+use crate::needs;
 use crate::prepare::{Encoded, Prepared, PreparedTask, prepare};
 use crate::report::Reporter;
 use crate::store::{Files, RunFolder, Store, pretty};
@@ -90,9 +89,9 @@ pub fn run(
 ) -> Result<RunReport, Failure> {
     let begin = Instant::now();
     check(config)?;
-    let store = Store::open(&config.execution.store)?;
+    let store = Store::of(&config.execution)?;
     let folder = store.run(&config.science_hash);
-    machinery.reporter.run(&config.science_hash, checkpoint::newest(&folder.path(CHECKPOINTS)));
+    machinery.reporter.run(&config.science_hash, folder.saved()?);
     if folder.whole()?.is_some() {
         folder.clean();
         if *journals != Journals::default() {
@@ -100,8 +99,9 @@ pub fn run(
         }
         return report_of(&folder);
     }
+    needs::bring(&needs::of_run(config), &store, &machinery.reporter)?;
     machinery.reporter.stage(Stage::Preparing, 0, 0);
-    let prepared = prepare(config, &store, machinery.threads)?;
+    let prepared = prepare(config, &store, machinery.threads).map_err(|failure| store.in_its_words(failure))?;
     let work = Work { config, attempt, machinery, journals, prepared: &prepared, folder: &folder };
     let mut trained = work.train()?;
     // A signal that came after the last step was looked at: everything is in the last checkpoint.
@@ -114,8 +114,7 @@ pub fn run(
 /// What the attempt that finished a run reported.
 fn report_of(folder: &RunFolder) -> Result<RunReport, Failure> {
     let path = folder.path(REPORT);
-    let bytes = fs::read(&path).map_err(|error| Failure::store("read the report", &path, &error))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    serde_json::from_slice(&folder.read(REPORT)?).map_err(|error| {
         Failure::new(
             ExitReason::BadData,
             format!("{}: not a report: {error}; move the run's folder away to train it again", path.display()),
@@ -143,7 +142,7 @@ impl Work<'_> {
             prepared: self.prepared,
             device: self.machinery.device,
             limit: self.limit() as usize,
-            checkpoints: self.folder.path(CHECKPOINTS),
+            folder: self.folder,
             attempt: self.attempt,
             reporter: &self.machinery.reporter,
             interrupt: &self.machinery.interrupt,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bam_crds::config::Distillation;
 use bam_crds::report::Stage;
+use bam_crds::store::CHECKPOINTS;
 use bam_crds::{ExitReason, RunConfig};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
@@ -23,13 +24,12 @@ use crate::model::{self, Dropout, Head, HeadOutput, MicroBatch, Model};
 use crate::optim::{AdamWeightDecay, CLIP_NORM, Gradients, LearningRates, Outcome, Settings};
 use crate::prepare::{Prepared, PreparedTask};
 use crate::report::Reporter;
+use crate::store::RunFolder;
 use crate::tensorboard::EventFile;
 use crate::trace::{Subject, Trace};
 
 /// Rows of a step that a message names.
 const ROWS_SHOWN: usize = 20;
-/// Checkpoints of an attempt that stay on disk: the newest, and one before it should that be damaged.
-const KEEP: usize = 2;
 /// A checkpoint may cost this share of the time…
 const SHARE: u32 = 50;
 /// … and comes no more often than this.
@@ -46,8 +46,8 @@ pub struct Trainer<'a> {
     pub device: Device,
     /// Word pieces of a micro-batch.
     pub limit: usize,
-    /// Folder with the checkpoints of all attempts.
-    pub checkpoints: PathBuf,
+    /// The run's folder, with the checkpoints of all attempts.
+    pub folder: &'a RunFolder,
     /// Name of this attempt: its folder in there.
     pub attempt: &'a str,
     /// Hears of progress.
@@ -122,7 +122,7 @@ impl Trainer<'_> {
     /// The state of the newest checkpoint that was trained on the same targets, or a fresh one.
     fn resume(&self) -> Result<State, Failure> {
         let mut state = self.fresh()?;
-        let search = checkpoint::latest_valid(&self.checkpoints, &self.basis())?;
+        let search = self.folder.latest_checkpoint(&self.basis())?;
         for warning in &search.warnings {
             self.reporter.note(&format!("warning: {warning}"));
         }
@@ -174,19 +174,19 @@ impl Trainer<'_> {
     }
 
     fn save(&self, state: &mut State, journal: &mut Journal) -> Result<(), Failure> {
-        let folder = self.checkpoints.join(self.attempt);
+        let folder = self.folder.path(CHECKPOINTS).join(self.attempt);
         if state.steps.saved == state.step {
             return Ok(());
         }
         journal.save()?;
         let begin = Instant::now();
         checkpoint::save(&folder, state.step, &state.model, &state.optimizer, &self.basis())?;
+        self.folder.keep_checkpoint(self.attempt, state.step)?;
         self.reporter.checkpoint(begin.elapsed());
         state.steps.saved = state.step;
         self.reporter.steps(state.steps);
-        let pruned = checkpoint::prune(&folder, KEEP).and_then(|()| checkpoint::prune_others(&folder, state.step));
         // The new one is safe, and old ones are no reason to stop.
-        if let Err(error) = pruned {
+        if let Err(error) = self.folder.prune_checkpoints(self.attempt, state.step) {
             self.reporter.note(&format!("warning: {error}"));
         }
         Ok(())

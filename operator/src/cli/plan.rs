@@ -139,7 +139,11 @@ fn headline(experiment: &BamExperiment, bam_dir: &Path) -> String {
     let how = temperature.map_or(how.clone(), |temperature| format!("{how}, at temperature {temperature}"));
     let trials = if spec.trials == 1 { String::new() } else { format!(", {} trials", spec.trials) };
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
-    format!("{name}: {} on {}, {how}{trials}\nstore {}\n", spec.model.pretrained, tasks.join(", "), bam_dir.display())
+    let store = match &spec.storage.object_store {
+        Some(store) => format!("{}, with a working copy in {}", store.uri, bam_dir.display()),
+        None => bam_dir.display().to_string(),
+    };
+    format!("{name}: {} on {}, {how}{trials}\nstore {store}\n", spec.model.pretrained, tasks.join(", "))
 }
 
 fn label(node: &Node) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bam_crds::experiment::Resources;
+use bam_crds::experiment::{Resources, StorageSpec};
 use bam_crds::{BamRun, BamRunSpec, names};
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
@@ -10,8 +10,9 @@ use k8s_openapi::api::batch::v1::{
 };
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
-    EnvVar, EnvVarSource, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec,
-    PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
+    EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext,
+    PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretEnvSource, SecurityContext, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -26,7 +27,7 @@ pub const CONTAINER: &str = "trainer";
 pub const PORT: u16 = 8080;
 /// The user that trainers run as.
 pub const USER: i64 = 65_532;
-/// Where a trainer sees the store.
+/// Where a trainer sees the store, or has its working copy of it.
 const STORE: &str = "/bam";
 /// Where a trainer sees what it is told.
 const CONFIG: &str = "/etc/bam";
@@ -174,6 +175,11 @@ fn container(spec: &BamRunSpec, trainer: &Trainer) -> Container {
             // As the trainer would set it, if it had to start itself once more for that.
             EnvVar { name: "OMP_WAIT_POLICY".to_owned(), value: Some("PASSIVE".to_owned()), ..EnvVar::default() },
         ]),
+        // The operator has no right to read it, and needs none.
+        env_from: spec.pod.secret.clone().map(|name| {
+            let secret_ref = SecretEnvSource { name, optional: None };
+            vec![EnvFromSource { secret_ref: Some(secret_ref), ..EnvFromSource::default() }]
+        }),
         ports: Some(vec![ContainerPort {
             name: Some("http".to_owned()),
             container_port: i32::from(PORT),
@@ -208,7 +214,18 @@ fn resources(resources: &Resources) -> ResourceRequirements {
 }
 
 fn volumes(spec: &BamRunSpec) -> Vec<Volume> {
-    let claim = PersistentVolumeClaimVolumeSource { claim_name: claim(spec).unwrap_or_default(), read_only: None };
+    let store = Volume { name: "store".to_owned(), ..Volume::default() };
+    let store = match storage(spec) {
+        // A working copy, which goes with the pod.
+        Some(StorageSpec { object_store: Some(_), .. }) => {
+            Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..store }
+        }
+        _ => {
+            let claim_name = claim(spec).unwrap_or_default();
+            let claim = PersistentVolumeClaimVolumeSource { claim_name, read_only: None };
+            Volume { persistent_volume_claim: Some(claim), ..store }
+        }
+    };
     let config = DownwardAPIVolumeFile {
         path: "config.json".to_owned(),
         field_ref: field(&format!("metadata.annotations['{}']", names::CONFIG_ANNOTATION)).field_ref,
@@ -216,18 +233,21 @@ fn volumes(spec: &BamRunSpec) -> Vec<Volume> {
     };
     let config = DownwardAPIVolumeSource { items: Some(vec![config]), default_mode: None };
     vec![
-        Volume { name: "store".to_owned(), persistent_volume_claim: Some(claim), ..Volume::default() },
+        store,
         Volume { name: "config".to_owned(), downward_api: Some(config), ..Volume::default() },
         Volume { name: "tmp".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() },
     ]
 }
 
-/// The claim that holds a run's store.
+/// The claim that holds a run's store, if it is in one.
 pub fn claim(spec: &BamRunSpec) -> Option<String> {
+    Some(storage(spec)?.persistent_volume_claim?.claim_name)
+}
+
+fn storage(spec: &BamRunSpec) -> Option<StorageSpec> {
     let config = spec.config.as_ref().map(|config| &config.execution);
     let execution = config.or(spec.inputs.as_ref().map(|inputs| &inputs.execution))?;
-    let storage = bam_crds::experiment::StorageSpec::from_uri(&execution.store)?;
-    Some(storage.persistent_volume_claim.claim_name)
+    StorageSpec::from_uri(&execution.store)
 }
 
 fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {

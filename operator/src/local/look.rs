@@ -121,7 +121,7 @@ impl Look {
     }
 
     fn teacher(&self, hash: &Digest) -> Result<Option<Teacher>, Error> {
-        let run = names::run(hash, &self.experiment.spec.storage);
+        let run = names::run(hash, &self.experiment.spec.storage.identity());
         if self.ledger.run(&run)?.is_none() {
             return Ok(None);
         }

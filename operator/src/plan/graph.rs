@@ -266,7 +266,7 @@ fn training(spec: &BamExperimentSpec, found: &InputsReport, training: Training) 
     let own = spec.tasks.iter().filter(|task| tasks.contains(&task.name));
     let config = RunConfig::new(science, execution(spec, own));
     Ok(Node {
-        name: names::run(&config.science_hash, &spec.storage),
+        name: names::run(&config.science_hash, &spec.storage.identity()),
         title,
         role,
         tasks,
@@ -297,7 +297,12 @@ fn identity(found: &InputsReport, task: &TaskSpec, teachers: Vec<Digest>) -> Res
 }
 
 fn pod(spec: &BamExperimentSpec) -> RunPod {
-    RunPod { image: spec.compute.image.clone(), resources: spec.compute.resources.clone() }
+    let secret = spec.storage.object_store.as_ref().and_then(|store| store.secret_ref.as_ref());
+    RunPod {
+        image: spec.compute.image.clone(),
+        resources: spec.compute.resources.clone(),
+        secret: secret.map(|secret| secret.name.clone()),
+    }
 }
 
 fn student_hyperparameters(spec: &BamExperimentSpec) -> Hyperparameters {
@@ -311,11 +316,12 @@ fn teacher_hyperparameters(spec: &BamExperimentSpec, distill: &DistillSpec, task
 }
 
 /// The part of a run of these tasks that changes nothing of what it learns. Its store is a name here; the platform puts the
-/// folder in its place at which an attempt sees it.
+/// folder in its place at which an attempt sees it, or a working copy of it.
 fn execution<'a>(spec: &BamExperimentSpec, tasks: impl IntoIterator<Item = &'a TaskSpec>) -> Execution {
     let files = |task: &TaskSpec| Some((task.name.clone(), task.files.clone()?));
     Execution {
         store: spec.storage.uri(),
+        object_store: None,
         pretrained: spec.model.pretrained.clone(),
         threads: spec.compute.threads,
         micro_batch_tokens: spec.compute.micro_batch_tokens,

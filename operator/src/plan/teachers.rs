@@ -119,7 +119,7 @@ impl Search<'_> {
                  distill.teachers.{entry}"
             )));
         }
-        if spec.storage != self.spec.storage {
+        if spec.storage.identity() != self.spec.storage.identity() {
             return Err(unknown(format!(
                 "cannot learn {task} from experiment {experiment}, which keeps its models in {} and not in {}",
                 spec.storage.uri(),

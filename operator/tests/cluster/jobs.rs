@@ -61,3 +61,21 @@ fn the_trainer_is_told_where_it_sees_the_store_and_which_rung_it_is_on() {
     let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
     assert!(mounts.iter().any(|mount| mount["mountPath"] == json!("/bam")));
 }
+
+#[test]
+fn of_an_object_store_the_pod_has_a_working_copy_and_the_credentials_that_nobody_else_sees() {
+    let mut spec = run("r", json!({})).spec;
+    spec.inputs.as_mut().unwrap().execution.store = "s3://models/bam".to_owned();
+    spec.pod.secret = Some("keys".to_owned());
+    let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
+    let start = Start { run: RUN.to_owned(), number: 1, micro_batch_tokens: None };
+    let job = job(Owner { namespace: "lab", uid: "r", spec: &spec }, &start, &trainer);
+    let job = serde_json::to_value(job).unwrap();
+    let pod = &job["spec"]["template"];
+    assert_eq!(pod["spec"]["volumes"][0], json!({ "name": "store", "emptyDir": {} }));
+    assert_eq!(pod["spec"]["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "keys" } }]));
+    let config: Value =
+        serde_json::from_str(pod["metadata"]["annotations"]["bam.dev/config"].as_str().unwrap()).unwrap();
+    assert_eq!(config["execution"]["store"], json!("/bam"));
+    assert_eq!(config["execution"]["objectStore"], json!("s3://models/bam"));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bam_crds::config::{InputsReport, ModelIdentity, TaskInputs};
-use bam_crds::experiment::{BamExperiment, BamExperimentSpec, DistillSpec, TaskSpec};
+use bam_crds::experiment::{BamExperiment, BamExperimentSpec, DistillSpec, StorageSpec, TaskSpec};
 use bam_crds::{Digest, ExitReason, RunReport};
 use bam_operator::plan::retry::Ending;
 use k8s_openapi::jiff::Timestamp;
@@ -27,7 +27,7 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         precision: Default::default(),
         trials: 1,
         model: bam_crds::experiment::ModelSpec { pretrained: "tiny".to_owned() },
-        storage: Default::default(),
+        storage: StorageSpec { persistent_volume_claim: Some(Default::default()), object_store: None },
         fetch: None,
         compute: Default::default(),
         failure_policy: Default::default(),

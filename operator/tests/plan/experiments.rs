@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bam_crds::experiment::{BamExperiment, ExperimentPhase, TeacherSpec};
+use bam_crds::experiment::{BamExperiment, ExperimentPhase, SecretRef, StorageSpec, TeacherSpec};
 use bam_crds::run::{Role, RunPhase};
 use bam_crds::task::TaskMetric;
 use bam_crds::{BamExperimentStatus, CustomTask, Digest, HyperparameterOverrides, TaskFiles};
@@ -125,6 +125,21 @@ fn debug_runs_have_no_pretrained_weights() {
 }
 
 #[test]
+fn an_object_store_is_the_same_one_with_whatever_credentials() {
+    let mut one = build::distilled(&["rte", "mrpc"]);
+    one.spec.storage = StorageSpec::from_uri("s3://models/bam").unwrap();
+    let mut other = one.clone();
+    other.spec.storage.object_store.as_mut().unwrap().secret_ref = Some(SecretRef { name: "keys".to_owned() });
+    let (plain, keyed) = (nodes(&one), nodes(&other));
+    assert_eq!(plain[0].name, keyed[0].name);
+    assert_eq!(plain[0].spec.pod.secret, None);
+    assert_eq!(keyed[0].spec.pod.secret.as_deref(), Some("keys"));
+    assert_eq!(keyed[0].spec.config.as_ref().unwrap().execution.store, "s3://models/bam");
+    one.spec.storage = StorageSpec::from_uri("s3://models/other").unwrap();
+    assert_ne!(nodes(&one)[0].name, keyed[0].name, "in another store it is another run");
+}
+
+#[test]
 fn experiments_that_need_the_same_teacher_name_the_same_run() {
     let mut one = build::distilled(&["rte", "mrpc"]);
     let mut other = build::distilled(&["rte"]);
@@ -133,7 +148,7 @@ fn experiments_that_need_the_same_teacher_name_the_same_run() {
     other.spec.seed = 3;
     other.spec.compute.threads = Some(2);
     assert_eq!(nodes(&one)[0].name, nodes(&other)[0].name);
-    one.spec.storage.persistent_volume_claim.claim_name = "elsewhere".to_owned();
+    one.spec.storage = StorageSpec::from_uri("pvc://elsewhere").unwrap();
     assert_ne!(nodes(&one)[0].name, nodes(&other)[0].name, "in another store it is another run");
     assert_eq!(nodes(&one)[0].science_hash(), nodes(&other)[0].science_hash());
 }

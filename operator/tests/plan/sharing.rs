@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bam_crds::experiment::{BamExperiment, ExperimentPhase, NamedTeachers, PinnedInputs, RunSummary, TeacherRef};
+use bam_crds::experiment::{
+    BamExperiment, ExperimentPhase, NamedTeachers, PinnedInputs, RunSummary, StorageSpec, TeacherRef,
+};
 use bam_crds::run::{Role, RunPhase};
 use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus};
 use bam_operator::plan::experiment::{Observed, Run, plan};
@@ -207,7 +209,7 @@ fn a_teacher_that_cannot_be_told_is_waited_for_in_words() {
     let (mut names, _) = training(&["mrpc"]);
     names.experiments.insert("other".to_owned(), (taught_by("exp").spec, BamExperimentStatus::default()));
     let mut elsewhere = build::experiment(&["rte"]).spec;
-    elsewhere.storage.persistent_volume_claim.claim_name = "elsewhere".to_owned();
+    elsewhere.storage = StorageSpec::from_uri("pvc://elsewhere").unwrap();
     names.experiments.insert("elsewhere".to_owned(), (elsewhere, BamExperimentStatus::default()));
     names.experiments.insert("young".to_owned(), (build::experiment(&["rte"]).spec, BamExperimentStatus::default()));
     let cases = [

@@ -22,7 +22,7 @@ pub use config::{Activation, BertConfig, ConfigError};
 pub use dropout::Dropout;
 pub use heads::{HEAD_FILE, Head, HeadOutput};
 pub use parameter::Parameter;
-pub use pretrained::{Pretrained, WeightsFiles};
+pub use pretrained::{Pretrained, WeightsFiles, files};
 pub use tensor_file::{TensorFile, TensorFileError, write_tensors};
 pub use tensorflow::TensorBundle;
 pub use weights::{LoadReport, WeightsError};

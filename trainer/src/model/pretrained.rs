@@ -22,6 +22,12 @@ const NO_FOLDER: &str = ": there is no such folder; put the pretrained model the
 /// Told when nothing better is known.
 const PUT_THERE: &str = "; put there what is missing";
 
+/// The files that may be taken from a folder with a pretrained encoder. A debug run needs no weights.
+pub fn files(with_weights: bool) -> Vec<&'static str> {
+    let weights = [WEIGHTS, INDEX, DATA].into_iter().filter(|_| with_weights);
+    [CONFIG, GOOGLES_CONFIG, VOCABULARY].into_iter().chain(weights).collect()
+}
+
 /// A folder with a pretrained encoder.
 #[derive(Clone, Debug)]
 pub struct Pretrained {
