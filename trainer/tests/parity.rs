@@ -385,6 +385,7 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
         assert_eq!(optimizer.step(&mut parameters, gradient, 1e-4), Outcome::NonFinite);
         assert_eq!(parameters[0].value.detach(), value);
         assert_eq!(optimizer.moments().0[0], value.zeros_like());
+        assert_eq!(optimizer.moments().1[0], value.zeros_like());
     }
 }
 

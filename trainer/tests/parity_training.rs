@@ -60,7 +60,8 @@ fn a_distilled_multi_task_training_goes_the_way_of_an_independent_program() {
         // None anywhere, or some everywhere.
         let rate = if word("dropout") == "without" { 0.0 } else { 0.1 };
         let encoder = &header["model"];
-        for said in [&header["headDropout"], &encoder["hidden_dropout_prob"], &encoder["attention_probs_dropout_prob"]] {
+        for said in [&header["headDropout"], &encoder["hidden_dropout_prob"], &encoder["attention_probs_dropout_prob"]]
+        {
             assert_eq!(said.as_f64(), Some(rate), "{} {} dropout", word("name"), word("dropout"));
         }
         for (found, expected) in found.iter().zip(expected) {
