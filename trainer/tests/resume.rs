@@ -4,11 +4,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -59,21 +60,31 @@ impl Moment {
 struct Attempt {
     child: Child,
     said: Receiver<(Instant, Moment)>,
+    /// Dropped: its words are listened to again.
+    hold: Option<Sender<()>>,
 }
 
 impl Attempt {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let (sender, said) = channel();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    /// From the first word of `held` on nobody listens to it: it can say one more, and waits with the one after that. So it
+    /// gets no further than the first word of the next stage, however long it takes the test to send its signal.
+    fn start(command: &mut Command, held: Option<Moment>) -> Self {
+        let (reader, writer) = pipe_of_one_line();
+        let child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+        // The writer's end in here has to go, or there is no end of the lines.
+        command.stdout(Stdio::null());
+        let ((sender, said), (hold, held_back)) = (channel(), channel());
         thread::spawn(move || {
             // A kill may cut the last line.
-            for progress in lines.map_while(Result::ok).filter_map(|line| serde_json::from_str::<Progress>(&line).ok())
-            {
-                let _ = sender.send((Instant::now(), Moment::of(progress.stage)));
+            let lines = BufReader::new(reader).lines().map_while(Result::ok);
+            for progress in lines.filter_map(|line| serde_json::from_str::<Progress>(&line).ok()) {
+                let moment = Moment::of(progress.stage);
+                let _ = sender.send((Instant::now(), moment));
+                if held.is_some_and(|held| moment >= held) {
+                    let _: Result<(), _> = held_back.recv();
+                }
             }
         });
-        Self { child, said }
+        Self { child, said, hold: held.map(|_| hold) }
     }
 
     /// Waits for the first word of a moment, or for the end.
@@ -108,9 +119,20 @@ impl Attempt {
 
     /// How it ended, and what it said last.
     fn ended(mut self) -> (ExitStatus, Option<Moment>) {
+        drop(self.hold.take());
         let status = self.child.wait().unwrap();
         (status, self.said.iter().last().map(|(_, moment)| moment))
     }
+}
+
+/// A pipe that holds one line: who writes the next one waits until that is read.
+fn pipe_of_one_line() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let fd = writer.as_raw_fd();
+    // SAFETY: the descriptor is open. Each line is one write, which is one packet, which has a page of its own.
+    let set = unsafe { [libc::fcntl(fd, libc::F_SETFL, libc::O_DIRECT), libc::fcntl(fd, libc::F_SETPIPE_SZ, 4096)] };
+    assert_eq!(set, [0, 4096], "{}", std::io::Error::last_os_error());
+    (reader, writer)
 }
 
 fn has_unfinished(folder: &Path) -> bool {
@@ -143,7 +165,7 @@ impl Undisturbed {
 
         let store = undisturbed.another_store();
         let begin = Instant::now();
-        let attempt = Attempt::start(&mut undisturbed.command(&store, "undisturbed"));
+        let attempt = Attempt::start(&mut undisturbed.command(&store, "undisturbed"), None);
         let said: Vec<_> = attempt.said.iter().collect();
         let end = Instant::now();
         assert!(attempt.ended().0.success());
@@ -185,13 +207,15 @@ impl Undisturbed {
 
     /// Starts an attempt and stops it at about this moment. What was it at? Nothing, if it was done before.
     fn stop(&self, store: &Fixture, name: &str, aim: Moment, how: &mut How) -> Option<Moment> {
-        let mut attempt = Attempt::start(&mut self.command(store, name));
         let begins_with = aim.begins_with();
+        // Who waits to be heard writes no checkpoints.
+        let held = (aim != WritingACheckpoint).then_some(aim);
+        let mut attempt = Attempt::start(&mut self.command(store, name), held);
         if begins_with != Preparing {
             attempt.reaches(begins_with);
         }
         let length = self.lengths[&begins_with].as_micros() as u64;
-        thread::sleep(Duration::from_micros(how.random.below(length + 1)));
+        thread::sleep(Duration::from_micros(how.random.below(length + 1)) / how.haste);
         let checkpoints = store.run_folder(&self.config).join("checkpoints").join(name);
         let writing = aim == WritingACheckpoint && attempt.writes_into(&checkpoints);
         attempt.signal(how.signal);
@@ -214,6 +238,8 @@ impl Undisturbed {
 struct How {
     signal: i32,
     random: Stream,
+    /// Where nothing holds a run up (it says nothing more while it saves), a test on a busy machine may come too late.
+    haste: u32,
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -237,17 +263,18 @@ fn stopped_at_random_moments(signal: i32) {
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos().into());
     let wanted = number_in("BAM_TEST_MOMENTS").unwrap_or(20).div_ceil(2);
     println!("BAM_TEST_SEED={seed}");
-    let mut how = How { signal, random: Stream::new(seed, &format!("stops/{signal}")) };
+    let mut how = How { signal, random: Stream::new(seed, &format!("stops/{signal}")), haste: 1 };
     let undisturbed = Undisturbed::new();
     let mut hit: BTreeMap<Moment, u64> = BTreeMap::new();
-    for run in 0.. {
+    for run in 0u64.. {
         if hit.values().sum::<u64>() >= wanted && STOPS.iter().all(|moment| hit.contains_key(moment)) {
             break;
         }
-        assert!(run < 5 + wanted, "seed {seed}: after {run} runs it was stopped at no more than {hit:?}");
+        assert!(run < 20 + wanted, "seed {seed}: after {run} runs it was stopped at no more than {hit:?}");
         let store = undisturbed.another_store();
         let mut moments = Vec::new();
         for (attempt, aim) in STOPS.into_iter().enumerate() {
+            how.haste = if hit.contains_key(&aim) { 1 } else { 1 << run.min(20) };
             let Some(moment) = undisturbed.stop(&store, &format!("attempt-{attempt}"), aim, &mut how) else { break };
             moments.push(moment);
             *hit.entry(moment).or_default() += 1;
