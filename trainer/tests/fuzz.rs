@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bam_crds::config::{ModelIdentity, TaskIdentity};
@@ -314,9 +315,31 @@ fn model(seed: u64) -> (Model, AdamWeightDecay) {
     (model, optimizer)
 }
 
-fn values(model: &Model) -> Vec<Tensor> {
-    model.parameters().iter().map(|parameter| parameter.value.detach().copy()).collect()
+fn values(model: &Model) -> Vec<Vec<f32>> {
+    let flat = |value: &Tensor| Vec::try_from(value.detach().reshape([-1])).unwrap();
+    model.parameters().iter().map(|parameter| flat(&parameter.value)).collect()
 }
+
+/// A checkpoint: what is in it, and its two files by name, tensors first.
+struct Kept {
+    values: Vec<Vec<f32>>,
+    files: [(String, Vec<u8>); 2],
+}
+
+fn basis() -> Value {
+    json!({"targets": {}})
+}
+
+/// Of the steps 1 and 2.
+static CHECKPOINTS: LazyLock<[Kept; 2]> = LazyLock::new(|| {
+    [1, 2].map(|step| {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, optimizer) = model(step);
+        let tensors = save(folder.path(), step, &model, &optimizer, &basis()).unwrap();
+        let file = |path: PathBuf| (path.file_name().unwrap().display().to_string(), fs::read(path).unwrap());
+        Kept { values: values(&model), files: [file(tensors.clone()), file(tensors.with_extension("json"))] }
+    })
+});
 
 fn run_config() -> Value {
     let digest = |text: &str| Digest::of_bytes(text.as_bytes());
@@ -400,33 +423,29 @@ proptest! {
 
     #[test]
     fn of_a_damaged_checkpoint_nothing_is_restored(of_seal in any::<bool>(), changes in changes()) {
+        let [first, second] = &*CHECKPOINTS;
+        let of = |checkpoint: &Kept| checkpoint.files[usize::from(of_seal)].1.clone();
+        let (whole, bytes) = (of(second), changed(&of(second), &of(first), &changes));
         let folder = tempfile::tempdir().unwrap();
         let attempt = folder.path().join("first");
-        let basis = json!({"targets": {}});
-        let kept: Vec<(Vec<Tensor>, PathBuf)> = (1..=2u64)
-            .map(|step| {
-                let (model, optimizer) = model(step);
-                (values(&model), save(&attempt, step, &model, &optimizer, &basis).unwrap())
-            })
-            .collect();
-        let newest = &kept[1].1;
-        let damaged = if of_seal { newest.with_extension("json") } else { newest.clone() };
-        let other = fs::read(if of_seal { kept[0].1.with_extension("json") } else { kept[0].1.clone() }).unwrap();
-        let whole = fs::read(&damaged).unwrap();
-        let bytes = changed(&whole, &other, &changes);
+        fs::create_dir(&attempt).unwrap();
+        for (name, content) in first.files.iter().chain(&second.files) {
+            fs::write(attempt.join(name), content).unwrap();
+        }
+        let damaged = attempt.join(&second.files[usize::from(of_seal)].0);
         fs::write(&damaged, &bytes).unwrap();
 
-        let search = within(MEMORY, || latest_valid(folder.path(), &basis)).unwrap();
+        let search = within(MEMORY, || latest_valid(folder.path(), &basis())).unwrap();
         let found = search.found.expect("the one before it is whole");
         if found.step == 1 {
-            assert_names(&search.warnings[0], newest);
+            assert_names(&search.warnings[0], &attempt.join(&second.files[0].0));
         } else {
             // Its other file may have been changed to mean the same.
             prop_assert!(of_seal || bytes == whole);
         }
         let (mut model, mut optimizer) = model(3);
         found.restore(&mut model, &mut optimizer).unwrap();
-        prop_assert_eq!(&values(&model), &kept[found.step as usize - 1].0);
+        prop_assert_eq!(&values(&model), &CHECKPOINTS[found.step as usize - 1].values);
     }
 
     #[test]
@@ -516,7 +535,9 @@ proptest! {
         let bytes = changes.map_or(value.to_string().into_bytes(), |changes| changed(value.to_string().as_bytes(), b"{}", &changes));
         // What is no object is the name of a file.
         let text = String::from_utf8_lossy(&bytes);
-        prop_assume!(text.trim_start().starts_with('{'));
+        if !text.trim_start().starts_with('{') {
+            return Ok(());
+        }
         match within(MEMORY, || reference::parse(&text)) {
             Ok(options) => prop_assert!(!options.task_names.is_empty() && options.num_trials > 0),
             Err(failure) => prop_assert!(failure.reason == ExitReason::BadConfig && !failure.message.is_empty()),

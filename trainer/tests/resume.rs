@@ -21,7 +21,7 @@ use common::Fixture;
 const SHORT: &str = r#"{"maxSeqLength": 32, "trainBatchSize": 8, "numTrainEpochs": "1", "learningRate": "1e-3"}"#;
 
 /// Nobody waits longer for the next word of a trainer. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a run is at when it is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,18 @@ enum Moment {
 use Moment::{Evaluating, Preparing, Saving, Training, WritingACheckpoint, WritingTargets};
 
 /// One run is stopped so often, in this order: each attempt gets as far as that.
-const STOPS: [Moment; 7] = [Preparing, Training, WritingACheckpoint, Training, Evaluating, WritingTargets, Saving];
+const STOPS: [Moment; 10] = [
+    Preparing,
+    Training,
+    WritingACheckpoint,
+    Training,
+    WritingACheckpoint,
+    Preparing,
+    Evaluating,
+    WritingTargets,
+    Evaluating,
+    Saving,
+];
 
 impl Moment {
     fn of(stage: Stage) -> Self {
@@ -107,7 +118,7 @@ impl Attempt {
             if has_unfinished(checkpoints) {
                 return true;
             }
-            thread::yield_now();
+            thread::sleep(Duration::from_micros(100));
         }
         false
     }
