@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -71,6 +71,8 @@ impl Moment {
 struct Attempt {
     child: Child,
     said: Receiver<(Instant, Moment)>,
+    /// What was heard last of that.
+    heard: Moment,
     /// Dropped: its words are listened to again.
     hold: Option<Sender<()>>,
 }
@@ -95,18 +97,16 @@ impl Attempt {
                 }
             }
         });
-        Self { child, said, hold: held.map(|_| hold) }
+        Self { child, said, heard: Preparing, hold: held.map(|_| hold) }
     }
 
     /// Waits for the first word of a moment, or for the end.
-    fn reaches(&self, moment: Moment) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "nothing was heard of {moment:?}");
-            match self.said.recv_timeout(left) {
-                Ok((_, now)) if now < moment => {}
-                _ => break,
+    fn reaches(&mut self, moment: Moment) {
+        while self.heard < moment {
+            match self.said.recv_timeout(PATIENCE) {
+                Ok((_, now)) => self.heard = now,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => panic!("nothing was heard of {moment:?}"),
             }
         }
     }
@@ -129,10 +129,10 @@ impl Attempt {
     }
 
     /// How it ended, and what it said last.
-    fn ended(mut self) -> (ExitStatus, Option<Moment>) {
+    fn ended(mut self) -> (ExitStatus, Moment) {
         drop(self.hold.take());
         let status = self.child.wait().unwrap();
-        (status, self.said.iter().last().map(|(_, moment)| moment))
+        (status, self.said.iter().last().map_or(self.heard, |(_, moment)| moment))
     }
 }
 
@@ -234,7 +234,6 @@ impl Undisturbed {
         if status.success() {
             return None;
         }
-        let last = last.unwrap_or(Preparing);
         let asked = how.signal == libc::SIGTERM && status.code() == Some(81);
         // Before `main` there is nobody who could answer.
         let died = status.signal() == Some(how.signal) && (how.signal == libc::SIGKILL || last == Preparing);
