@@ -111,10 +111,11 @@ impl Attempt {
         }
     }
 
-    /// Waits until a file of a checkpoint is being written. Is one?
+    /// Waits until a file of a checkpoint is being written, or none will be any more. Is one?
     fn writes_into(&mut self, checkpoints: &Path) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        while self.child.try_wait().unwrap().is_none() && self.heard <= Training && Instant::now() < deadline {
+            self.heard = self.said.try_iter().last().map_or(self.heard, |(_, moment)| moment);
             if has_unfinished(checkpoints) {
                 return true;
             }
@@ -225,7 +226,10 @@ impl Undisturbed {
         if begins_with != Preparing {
             attempt.reaches(begins_with);
         }
-        let length = self.lengths[&begins_with].as_micros() as u64;
+        // A training is stopped several times, and goes on each time.
+        let parts = STOPS.iter().filter(|stop| stop.begins_with() == Training).count() as u32 + 1;
+        let length = self.lengths[&begins_with] / if begins_with == Training { parts } else { 1 };
+        let length = length.as_micros() as u64;
         thread::sleep(Duration::from_micros(how.random.below(length + 1)) / how.haste);
         let checkpoints = store.run_folder(&self.config).join("checkpoints").join(name);
         let writing = aim == WritingACheckpoint && attempt.writes_into(&checkpoints);
