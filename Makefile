@@ -42,7 +42,7 @@ cluster-down: ## end that cluster and remove all it left
 test: ## everything that must hold before a commit: format, lints, all tests
 	@scripts/test.sh
 
-test-long: ## faults at random, for 30 minutes (MINUTES=N)
+test-long: ## many faults at random, in a cluster for 30 minutes (MINUTES=N)
 	@scripts/test.sh long $(MINUTES)
 
 parity: setup ## compare the trainer with reference implementations in Python (large download)

@@ -14,7 +14,8 @@
 #                     tests against; they fill a folder of its node, $BAM_TEST_VOLUME_DIR. When unset, a cluster
 #                     is started on this machine (as root), and ended again if it did not run before.
 #
-# Usage: scripts/test.sh          or: scripts/test.sh long [MINUTES]: faults at random for as long (default 30)
+# Usage: scripts/test.sh          or: scripts/test.sh long [MINUTES]: more files damaged and trainings stopped at random
+#                                 than there, and faults in a cluster for so many minutes (default 30)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -158,6 +159,9 @@ prepare_cluster() {
 
 # long MINUTES: the tests that nobody wants to wait for each time.
 long() {
+  stage "damaged files" env PROPTEST_CASES=20000 cargo test --workspace --no-fail-fast --test fuzz
+  stage "stops at random moments" env BAM_TEST_MOMENTS=400 cargo test --workspace --no-fail-fast --test resume -- --nocapture
+  stage "SIGTERM with BERT-base" cargo test --workspace --no-fail-fast --test signals -- --ignored --nocapture
   export BAM_TEST_MINUTES=$1
   stage "faults for $1 minutes" cargo test --workspace --no-fail-fast --test e2e_cluster -- --ignored --nocapture
 }

@@ -27,7 +27,7 @@ pub enum ExitReason {
     OutOfMemory,
     /// 81: stopped by SIGTERM after writing a checkpoint.
     Checkpointed,
-    /// 82: the loss or a gradient was not finite.
+    /// 82: too many gradients, or the dev loss, were not finite.
     Diverged,
 }
 
@@ -87,6 +87,9 @@ pub struct RunReport {
     /// The step at which this attempt began; 0: from the start.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resumed_from: u64,
+    /// Optimizer steps of the run, of those that are done, that were skipped because a gradient was not finite.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub skipped_steps: u64,
     /// Seconds that this attempt took.
     #[serde(default, skip_serializing_if = "is_default")]
     pub seconds: f64,
@@ -114,6 +117,7 @@ impl RunReport {
             total_steps: 0,
             saved_steps: 0,
             resumed_from: 0,
+            skipped_steps: 0,
             seconds: 0.0,
             results: Vec::new(),
             missing: Vec::new(),

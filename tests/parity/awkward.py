@@ -132,6 +132,68 @@ def random_texts(random, count, vocabulary):
         yield "".join(parts)
 
 
+# CJK unified ideographs and their extensions A to G, as far as Unicode 14 and before assigned them.
+IDEOGRAPHS = {
+    "unified": (0x4E00, 0x9FFC),
+    "A": (0x3400, 0x4DBF),
+    "B": (0x20000, 0x2A6DD),
+    "C": (0x2A700, 0x2B734),
+    "D": (0x2B740, 0x2B81D),
+    "E": (0x2B820, 0x2CEA1),
+    "F": (0x2CEB0, 0x2EBE0),
+    "G": (0x30000, 0x3134A),
+}
+FACES = ["😀", "👩", "👨", "👧", "💻", "🚀", "🏳", "🌈", "❤", "🔥", "👍🏽", "🧑🏿"]
+# Round the limits of the peer (100) and of the reference (200).
+LENGTHS = [99, 100, 101, 150, 199, 200, 200, 200, 201, 201, 250]
+
+
+def generated_texts(random, count, vocabulary):
+    """Kind and text: each kind of material that tokenizers differ on gets its share, among words."""
+    pieces = [piece.removeprefix("##") for piece in vocabulary]
+    kinds = {
+        "words": lambda: _pick(random, WORDS),
+        "combining marks": lambda: _marked(random),
+        "CJK": lambda: "".join(_ideograph(random) for _ in range(int(random.integers(1, 4)))),
+        "emoji joiners": lambda: ZWJ.join(_pick(random, FACES) + _pick(random, ["", "", VS16]) for _ in range(int(random.integers(2, 5)))),
+        "controls": lambda: _pick(random, pieces) + _pick(random, list(CONTROLS + NOT_SPACES + FORMATS)) + _pick(random, pieces),
+        "punctuation": lambda: _pick(random, pieces) + _pick(random, list(PUNCTUATION + SYMBOLS)),
+        "spaces": lambda: _pick(random, list(SPACES)) + _pick(random, pieces),
+        "long words": lambda: _long(random),
+    }
+    names, seen = list(kinds), set()
+    while len(seen) < count:
+        number = len(seen)
+        # Of long words there are fewer, or they would fill the file.
+        kind = names[number % len(names)] if number % len(names) < len(names) - 1 or number % 40 < 8 else "words"
+        parts = [_pick(random, pieces) for _ in range(int(random.integers(0, 4)))]
+        parts.insert(int(random.integers(0, len(parts) + 1)), kinds[kind]())
+        text = "".join(part + _pick(random, ["", " "]) for part in parts)
+        if text not in seen:
+            seen.add(text)
+            yield kind, text
+
+
+def _marked(random):
+    """Letters with marks on them: composed, decomposed, or as they come."""
+    letters = "aeiouAEIOUncszñüéÅİßΩςđǅ한ガ"
+    marks = [chr(c) for c in range(0x300, 0x370)] + list("\u0591\u05b4\u064b\u0670\u093c\u094d\u0e34\u0e47\u3099\u20dd")
+    text = "".join(_pick(random, list(letters)) + "".join(_pick(random, marks) for _ in range(int(random.integers(0, 4)))) for _ in range(3))
+    form = _pick(random, ["NFC", "NFD", None])
+    return (unicodedata.normalize(form, text) if form else text) + _pick(random, marks)
+
+
+def _ideograph(random):
+    first, last = _pick(random, list(IDEOGRAPHS.values()))
+    return chr(int(random.integers(first, last + 1)))
+
+
+def _long(random):
+    unit = _pick(random, ["a", "é", "e" + ACUTE, "ab", "ing", "Ω", "İ", "😀"])
+    length = _pick(random, LENGTHS)
+    return (unit * length)[: _pick(random, [length, length * len(unit)])]
+
+
 def old_characters():
     """Letters, marks, numbers, signs and spaces of Unicode 3.2 whose category has not changed since, but for the largest blocks."""
     old = unicodedata.ucd_3_2_0

@@ -277,6 +277,8 @@ def main():
     replay = Replay(trace, examples, {task["name"]: targets(options.bam_dir, task) for task in tasks})
     largest = dict.fromkeys(("loss", "gradientNorm", "learningRate", "lambda"), 0.0)
     for line in trace.steps:
+        if line["gradientNorm"] is None:
+            continue  # It was skipped.
         for name, found in zip(largest, replay.step(line)):
             largest[name] = max(largest[name], difference(found, line[name]))
     model = options.bam_dir / "runs" / trace.header["scienceHash"] / "model"

@@ -1,7 +1,9 @@
-"""tokenizer.json: transformers' tokenizer with BERT's rules in Python, beside `reference_tokenizer`.
+"""tokenizer.json, tokenizer_generated.json: transformers' tokenizer with BERT's rules in Python, beside `reference_tokenizer`.
 
 The peer departs from the reference on purpose in three ways. Each difference must be explained by them: with the departures that
 its reason names switched off, the peer has to give the reference's answer. A difference that they do not explain stops the generator.
+The generated texts also go through transformers' fast tokenizer, in Rust, whose departures cannot be switched off: where it
+differs is only noted.
 """
 
 import itertools
@@ -18,6 +20,7 @@ import reference_tokenizer
 from files import rng, write_json
 
 RANDOM_TEXTS = 160
+GENERATED_TEXTS = 10_000
 REASONS = {
     "special": "the peer protects literal special tokens",
     "long": "the peer takes words of more than 100 characters as [UNK]",
@@ -37,6 +40,30 @@ def write(out, seed):
     print(f"tokenizer: {len(cases)} cases, the peer differs on {len(differing)}:")
     for reason in sorted(set(differing)):
         print(f"  {differing.count(reason):4} {reason}")
+
+
+    _write_generated(out, seed, vocabulary, peers)
+
+
+def _write_generated(out, seed, vocabulary, peers):
+    """Ids alone: with the pieces and the peers' the file would be three times as large."""
+    path = out / "vocab.txt"
+    fast = {lower: transformers.BertTokenizer(vocab=str(path), do_lower_case=lower) for lower in (True, False)}
+    texts = awkward.generated_texts(rng(seed, "tokenizer/generated"), GENERATED_TEXTS, list(vocabulary))
+    cases = []
+    for number, (kind, text) in enumerate(texts):
+        lower = number // 8 % 2 == 0
+        slow = _case(text, lower, vocabulary, peers[lower])
+        case = {"kind": kind, "text": text, "lower": lower, "ids": slow["ids"]}
+        if "reason" in slow:
+            case["slow"] = slow["reason"]
+        if fast[lower].tokenize(text) != slow["pieces"]:
+            case["fast"] = "differs"
+        cases.append(case)
+    name = f"transformers {transformers.__version__} BertTokenizerLegacy (slow), BertTokenizer (fast)"
+    write_json(out / "tokenizer_generated.json", {"seed": seed, "vocab": path.name, "peer": name, "cases": cases})
+    differing = {peer: sum(peer in case for case in cases) for peer in ("slow", "fast")}
+    print(f"tokenizer: {len(cases)} generated texts, the slow peer differs on {differing['slow']}, the fast one on {differing['fast']}")
 
 
 def _case(text, lower, vocabulary, peer):

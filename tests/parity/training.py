@@ -5,8 +5,8 @@
 
 Makes a BAM_DIR with a random tiny BERT and made-up rows, trains three teachers and their student with the trainer, and takes
 from its traces what is drawn at random (which rows, first weights of the heads, seeds of dropout). The rest is computed anew:
-the student's teachers are replayed ones too. Once without dropout in the encoder, once with. On the way, TensorBoard reads the
-trainer's event files.
+the student's teachers are replayed ones too. Once without any dropout, once with it in encoder and heads. On the way,
+TensorBoard reads the trainer's event files.
 """
 
 import argparse
@@ -127,14 +127,16 @@ def _models(trainer, files, weights, dropout, rate, seed):
         (pretrained / "config.json").write_text(json.dumps(CONFIG | rates))
         save_file(weights, pretrained / "model.safetensors", metadata={"format": "pt"})
 
+        # The heads' rate is the trainer's own option: no file of the model has it.
+        shared = OPTIONS | {"head_dropout_prob": rate, "seed": seed}
         teachers = {}
         for task in ROWS:
-            name, options = f"{task}-model", OPTIONS | {"task_names": [task], "train_batch_size": 8, "seed": seed}
+            name, options = f"{task}-model", shared | {"task_names": [task], "train_batch_size": 8}
             replay, said = _replayed(trainer, bam_dir, name, options, {})
             eids = range(ROWS[task] * (1 if task == "rte" else 2))
             teachers[task] = replay.predict(task, eids)
             yield _model(name, dropout, rates, options, said)
-        options = OPTIONS | {"task_names": list(ROWS), "train_batch_size": 16, "seed": seed, "distill": True}
+        options = shared | {"task_names": list(ROWS), "train_batch_size": 16, "distill": True}
         options["teachers"] = {task: f"{task}-model" for task in ROWS}
         replay, said = _replayed(trainer, bam_dir, "student", options, teachers)
         for task, about in replay.tasks.items():

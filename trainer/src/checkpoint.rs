@@ -1,4 +1,4 @@
-//! The state of a training run on disk: step, parameters, and both moments of the optimizer.
+//! The state of a training run on disk: step, parameters, both moments of the optimizer, and how many steps it skipped.
 //!
 //! `<checkpoints>/<attempt>/step-000123.safetensors` holds all of it. `step-000123.json` is written
 //! after it and says its size and digest, and what it was trained on: a checkpoint counts only with that. Each attempt writes in its own folder and reads those of all, so attempts
@@ -7,7 +7,7 @@
 use crate::digest;
 use crate::durable::{self, UNFINISHED, WriteError};
 use crate::model::{Model, TensorFile, TensorFileError, write_tensors};
-use crate::optim::AdamWeightDecay;
+use crate::optim::{AdamWeightDecay, Skipped};
 use bam_crds::store::Artifact;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
+
+/// Key of the tensors' metadata: how many steps were skipped, as JSON; absent if none was.
+const SKIPPED: &str = "skipped";
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +69,10 @@ pub fn save(
     std::fs::create_dir_all(attempt).map_err(|source| WriteError::new(attempt, source))?;
     let path = attempt.join(format!("step-{step:06}.safetensors"));
     let tensors = tensors(model, optimizer);
-    let content = durable::write(&path, |file| write_tensors(file, tensors, &[]))?;
+    let skipped = optimizer.skipped();
+    let skipped = (skipped != Skipped::default()).then(|| serde_json::json!(skipped).to_string());
+    let metadata: Vec<_> = skipped.iter().map(|skipped| (SKIPPED, skipped.as_str())).collect();
+    let content = durable::write(&path, |file| write_tensors(file, tensors, &metadata))?;
     let seal = Seal { step, content, basis: basis.clone() };
     let text = serde_json::json!(seal).to_string();
     durable::write(&seal_of(&path), |mut file| file.write_all(text.as_bytes()))?;
@@ -179,7 +185,11 @@ impl Found {
     /// Nothing is changed if the tensors are not those of this model.
     pub fn restore(&self, model: &mut Model, optimizer: &mut AdamWeightDecay) -> Result<(), CheckpointError> {
         let mut file = TensorFile::open(&self.path)?;
-        let problems = differences(&file, tensors(model, optimizer));
+        let mut problems = differences(&file, tensors(model, optimizer));
+        let skipped = file.metadata(SKIPPED).map_or(Ok(Skipped::default()), serde_json::from_str);
+        if let Err(error) = &skipped {
+            problems.push(format!("its count of skipped steps cannot be read: {error}"));
+        }
         if !problems.is_empty() {
             return Err(CheckpointError::Mismatch { path: self.path.display().to_string(), problems });
         }
@@ -189,6 +199,7 @@ impl Found {
             first.copy_(&file.read(&format!("m/{}", parameter.name))?);
             second.copy_(&file.read(&format!("v/{}", parameter.name))?);
         }
+        *optimizer.skipped_mut() = skipped.unwrap_or_default();
         Ok(())
     }
 }

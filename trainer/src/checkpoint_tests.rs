@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::{Dropout, Head, MicroBatch, Row};
-use crate::optim::{CLIP_NORM, Gradients, Settings};
+use crate::optim::{CLIP_NORM, Gradients, Outcome, Settings};
 use serde_json::json;
 use std::fs;
 use tch::{Device, Kind};
@@ -88,6 +88,26 @@ fn training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped() {
         run.train();
     }
     assert_eq!(values(&straight), values(&resumed));
+}
+
+#[test]
+fn skipped_steps_are_counted_on_across_a_checkpoint_and_without_any_there_is_no_word_of_them() {
+    let mut straight = run(1);
+    straight.train();
+    let plain = straight.save("a1");
+    assert_eq!(TensorFile::open(&plain).unwrap().metadata(SKIPPED), None);
+    let bad =
+        Gradients::from_tensors(straight.model.parameters().iter().map(|it| Some(&it.value * f64::NAN)).collect());
+    assert_eq!(straight.optimizer.step(straight.model.parameters_mut(), bad, 0.1), Outcome::NonFinite);
+    straight.step += 1;
+    straight.save("a1");
+    let mut resumed = run(1);
+    straight.search().found.unwrap().restore(&mut resumed.model, &mut resumed.optimizer).unwrap();
+    assert_eq!(resumed.optimizer.skipped(), Skipped { total: 1, in_a_row: 1 });
+    assert_eq!(values(&resumed), values(&straight));
+    // And one that counts none takes the count back.
+    Found { path: plain, step: 1 }.restore(&mut resumed.model, &mut resumed.optimizer).unwrap();
+    assert_eq!(resumed.optimizer.skipped(), Skipped::default());
 }
 
 #[test]

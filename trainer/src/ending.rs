@@ -153,12 +153,13 @@ mod tests {
             let hash = Digest::of_bytes(b"science");
             let result = guarded(|| {
                 reporter.run(&hash, 0);
-                reporter.steps(Steps { total: 10, saved: 7, resumed_from: 3 });
+                reporter.steps(Steps { total: 10, saved: 7, resumed_from: 3, skipped: 2 });
                 panic!("{message}")
             });
             assert_eq!(ending.say(result), code, "{message}");
             let report = read(ending.report.as_ref().unwrap());
             assert_eq!((report.total_steps, report.saved_steps, report.resumed_from), (10, 7, 3));
+            assert_eq!(report.skipped_steps, 2);
             assert_eq!((report.reason.code(), report.science_hash), (code.into(), Some(hash)));
             assert!(report.message.contains(message), "{}", report.message);
         }

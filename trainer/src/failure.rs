@@ -31,6 +31,8 @@ pub struct Steps {
     pub saved: u64,
     /// Where the attempt began.
     pub resumed_from: u64,
+    /// Skipped, of all that are done, because a gradient was not finite.
+    pub skipped: u64,
 }
 
 impl Failure {

@@ -35,7 +35,7 @@ pub struct StepRecord<'a> {
     pub loss: f64,
     /// The unweighted mean loss of the rows of each task that has some in this step, by the task's name.
     pub task_losses: Vec<(&'a str, f64)>,
-    /// Global L2 norm of the gradients before the clip.
+    /// Global L2 norm of the gradients before the clip; not a number if one of them was not finite, and the step was skipped.
     pub norm: f64,
     /// Learning rate of the heads.
     pub learning_rate: f64,
@@ -52,6 +52,11 @@ pub struct StepRecord<'a> {
 }
 
 impl StepRecord<'_> {
+    /// Did it change nothing, because a gradient was not finite?
+    pub fn is_skipped(&self) -> bool {
+        self.norm.is_nan()
+    }
+
     /// Rows that were learned from: padding is not counted.
     pub fn rows(&self) -> u64 {
         self.examples.iter().filter(|example| **example != Example::Padding).count() as u64

@@ -149,19 +149,19 @@ impl Reporter {
         self.say(done, rates, None);
     }
 
-    /// An optimizer step is done.
+    /// An optimizer step is done. One that was skipped leaves the losses of those before it standing.
     pub fn stepped(&self, record: &StepRecord<'_>) {
         let StepRecord { tokens, took, waited, .. } = *record;
         let rates = self.state.borrow_mut().window.add(Counts { rows: record.rows(), tokens, steps: took, waited });
         self.board.change(|known| {
-            let losses = record.task_losses.iter().map(|(task, loss)| ((*task).to_owned(), *loss));
-            known.training.task_losses.extend(losses);
+            let losses = record.task_losses.iter().filter(|(_, loss)| loss.is_finite());
+            known.training.task_losses.extend(losses.map(|(task, loss)| ((*task).to_owned(), *loss)));
             if let Some(rates) = rates {
                 known.training.tokens_per_second = Some(rates.tokens);
                 known.training.data_wait_ratio = rates.data_wait;
             }
         });
-        self.say(record.step + 1, rates, Some(record.loss));
+        self.say(record.step + 1, rates, Some(record.loss).filter(|loss| loss.is_finite()));
     }
 
     /// A checkpoint took so long to write.
@@ -250,6 +250,7 @@ impl Known {
             total_steps: self.steps.total,
             saved_steps: self.steps.saved,
             resumed_from: self.steps.resumed_from,
+            skipped_steps: self.steps.skipped,
             missing: failure.missing.clone(),
             changed: failure.changed.clone(),
             ..RunReport::new(failure.reason, failure.message.clone())

@@ -162,6 +162,7 @@ impl Work<'_> {
             total_steps: trained.steps.total,
             saved_steps: trained.steps.saved,
             resumed_from: trained.steps.resumed_from,
+            skipped_steps: trained.steps.skipped,
             seconds: begin.elapsed().as_secs_f64(),
             results,
             ..RunReport::new(ExitReason::Completed, "")

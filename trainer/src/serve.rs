@@ -157,6 +157,8 @@ fn metrics(known: &Known, started: SystemTime) -> String {
     gauge("bam_trainer_steps", "Optimizer steps of the whole run; 0 until that is known.", &one(steps.total as f64));
     gauge("bam_trainer_steps_done", "Optimizer steps that are done.", &one(known.steps_done as f64));
     gauge("bam_trainer_steps_saved", "Optimizer steps that are safe in a checkpoint.", &one(steps.saved as f64));
+    let skipped = one(steps.skipped as f64);
+    gauge("bam_trainer_steps_skipped", "Optimizer steps that were skipped: a gradient was not finite.", &skipped);
     gauge("bam_trainer_loss", "Weighted sum of the losses of the last step's rows.", &perhaps(progress.loss));
     let training = &known.training;
     let by_task = |(task, loss): (&String, &f64)| (format!("{{task=\"{}\"}}", escaped(task)), *loss);

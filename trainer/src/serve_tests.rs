@@ -129,7 +129,7 @@ fn metrics_tell_what_is_known_and_leave_out_the_rest() {
     assert!(at_first.contains(&"bam_trainer_stage{stage=\"Preparing\"} 1".to_owned()), "{at_first:#?}");
     assert!(!at_first.iter().any(|line| line.contains("loss")), "{at_first:#?}");
 
-    reporter.steps(Steps { total: 10, saved: 3, resumed_from: 0 });
+    reporter.steps(Steps { total: 10, saved: 3, resumed_from: 0, skipped: 1 });
     reporter.stage(Stage::Training, 3, 10);
     reporter.stepped(&step());
     reporter.checkpoint(Duration::from_millis(1500));
@@ -139,6 +139,7 @@ fn metrics_tell_what_is_known_and_leave_out_the_rest() {
         "bam_trainer_steps_done 4",
         "bam_trainer_steps 10",
         "bam_trainer_steps_saved 3",
+        "bam_trainer_steps_skipped 1",
         "bam_trainer_loss 0.5",
         "bam_trainer_task_loss{task=\"rte\"} 0.125",
         "bam_trainer_checkpoint_seconds 1.5",

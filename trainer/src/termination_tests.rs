@@ -47,6 +47,7 @@ fn ended(reason: ExitReason) -> RunReport {
         total_steps: steps,
         saved_steps: steps,
         resumed_from: steps,
+        skipped_steps: steps,
         seconds: 1e6 / 7.0,
         ..RunReport::new(reason, "")
     }
@@ -116,7 +117,7 @@ prop_compose! {
     fn any_report()(
         reason in prop::sample::select(&ExitReason::ALL[..]),
         message in prop_oneof!["(?s).{0,200}", "(?s).{0,9000}", "[\u{0}-\u{1f}\"\\\\]{0,3000}"],
-        numbers: [u64; 3],
+        numbers: [u64; 4],
         seconds in (0u32..u32::MAX).prop_map(|eighths| f64::from(eighths) / 8.0),
         results in prop::collection::vec(any_result(), 0..40),
         teachers in prop::collection::vec(any::<u64>(), 0..200),
@@ -125,11 +126,11 @@ prop_compose! {
     ) -> RunReport {
         let mut teachers: Vec<Digest> = teachers.iter().map(|teacher| digest(&teacher.to_string())).collect();
         let changed = teachers.split_off(missing.min(teachers.len()));
-        let [total_steps, saved_steps, resumed_from] = numbers;
+        let [total_steps, saved_steps, resumed_from, skipped_steps] = numbers;
         let tasks: Option<Vec<&str>> = tasks.as_ref().map(|tasks| tasks.iter().map(String::as_str).collect());
         RunReport {
-            message, total_steps, saved_steps, resumed_from, seconds, results, missing: teachers, changed,
-            inputs: tasks.map(|tasks| inputs(&tasks)), ..ended(reason)
+            message, total_steps, saved_steps, resumed_from, skipped_steps, seconds, results, missing: teachers,
+            changed, inputs: tasks.map(|tasks| inputs(&tasks)), ..ended(reason)
         }
     }
 }

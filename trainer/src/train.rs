@@ -80,7 +80,7 @@ impl Trainer<'_> {
     /// Trains to the last step.
     ///
     /// # Errors
-    /// `Checkpointed` after a signal, `Diverged` if a gradient is not finite, `StoreUnavailable`, or bad weights.
+    /// `Checkpointed` after a signal, `Diverged` if too many gradients are not finite, `StoreUnavailable`, or bad weights.
     pub fn train(&self) -> Result<Trained, Failure> {
         let mut state = self.resume()?;
         self.reporter.steps(state.steps);
@@ -103,6 +103,9 @@ impl Trainer<'_> {
             state.step += 1;
             self.reporter.stepped(&record);
             journal.step(&record)?;
+            if record.is_skipped() {
+                self.skipped(state, &record)?;
+            }
             if cadence.is_due(state.step) || state.step == self.total() {
                 cadence.measure(|| self.save(state, journal))?;
             }
@@ -129,7 +132,8 @@ impl Trainer<'_> {
         if let Some(found) = search.found {
             found.restore(&mut state.model, &mut state.optimizer)?;
             state.step = found.step;
-            state.steps = Steps { saved: found.step, resumed_from: found.step, ..state.steps };
+            let skipped = state.optimizer.skipped().total;
+            state.steps = Steps { saved: found.step, resumed_from: found.step, skipped, ..state.steps };
         }
         Ok(state)
     }
@@ -223,7 +227,7 @@ impl Trainer<'_> {
         let (waited, dropout_seed) = (step.waited.get(), step.dropout.key());
         let norm = match state.optimizer.step(state.model.parameters_mut(), gradients, learning_rate) {
             Outcome::Stepped { norm } => norm,
-            Outcome::NonFinite => return Err(self.diverged(state.step, losses.sum, &examples)),
+            Outcome::NonFinite => f64::NAN,
         };
         Ok(Some(StepRecord {
             step: state.step,
@@ -245,24 +249,45 @@ impl Trainer<'_> {
         lambda(step, self.total(), annealing, weight)
     }
 
-    fn diverged(&self, step: u64, loss: f64, examples: &[Example]) -> Failure {
-        let row = |example: &Example| match example {
+    /// Tells of a step that was skipped, with all its rows: who looks for the one that is to blame needs them.
+    ///
+    /// # Errors
+    /// If there were too many such steps.
+    fn skipped(&self, state: &mut State, record: &StepRecord<'_>) -> Result<(), Failure> {
+        let skipped = state.optimizer.skipped();
+        state.steps.skipped = skipped.total;
+        self.reporter.steps(state.steps);
+        let rows: Vec<String> = record.examples.iter().filter_map(|example| self.name(example)).collect();
+        let losses =
+            record.task_losses.iter().map(|(task, loss)| format!("{task} {loss}")).collect::<Vec<_>>().join(", ");
+        let what = format!("a gradient of step {} is not finite (mean losses: {losses})", record.step);
+        let all = rows.join(" ");
+        self.reporter.note(&format!("warning: {what}, so the step is skipped. Its rows (task/eid): {all}"));
+        if !skipped.is_too_much() {
+            return Ok(());
+        }
+        let shown = rows[..rows.len().min(ROWS_SHOWN)].join(" ");
+        let more = match rows.len().saturating_sub(ROWS_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more, which the log has"),
+        };
+        let message = format!(
+            "{what}. It was not applied, like those of {} steps before it, and that is too much. Try a lower learningRate. \
+             Rows of the step (task/eid): {shown}{more}",
+            skipped.total - 1
+        );
+        Err(Failure::new(ExitReason::Diverged, message))
+    }
+
+    /// Task and example id.
+    fn name(&self, example: &Example) -> Option<String> {
+        match example {
             Example::Row { task, row } => {
                 let task = &self.prepared.tasks[usize::from(*task)];
                 Some(format!("{}/{}", task.task.name, task.train.rows[*row as usize].eid))
             }
             Example::Padding => None,
-        };
-        let rows: Vec<String> = examples.iter().filter_map(row).collect();
-        let shown = &rows[..rows.len().min(ROWS_SHOWN)];
-        let more =
-            if rows.len() > ROWS_SHOWN { format!(" and {} more", rows.len() - ROWS_SHOWN) } else { String::new() };
-        let message = format!(
-            "a gradient of step {step} is not finite (loss {loss}), and was not applied. Try a lower learningRate. Rows of \
-             the step (task/eid): {}{more}",
-            shown.join(" ")
-        );
-        Failure::new(ExitReason::Diverged, message)
+        }
     }
 }
 

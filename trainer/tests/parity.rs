@@ -62,9 +62,17 @@ fn golden_name(parameter: &Parameter) -> String {
     }
 }
 
+/// What a teacher says of rows, whatever else is in their batch: f32 [rows, outputs].
+fn teacher(rows: &[i64], outputs: i64) -> Tensor {
+    let said = |row: &i64| (0..outputs).map(|output| ((row * 7 + output * 3) as f32).sin()).collect::<Vec<_>>();
+    Tensor::from_slice(&rows.iter().flat_map(said).collect::<Vec<_>>()).view([-1, outputs])
+}
+
 struct Encoder {
     model: Model,
     file: TensorFile,
+    /// Does a teacher say something of every row?
+    taught: bool,
 }
 
 impl Encoder {
@@ -84,7 +92,7 @@ impl Encoder {
             let value = file.read(&format!("weights/{}", golden_name(parameter))).unwrap();
             parameter.set(&value);
         }
-        Self { model, file }
+        Self { model, file, taught: false }
     }
 
     fn read(&mut self, name: &str) -> Tensor {
@@ -128,12 +136,15 @@ impl Encoder {
         let mut total = Tensor::zeros([], (Kind::Float, Device::Cpu));
         for output in self.model.forward(batch, &own, dropout) {
             let rows: Vec<i64> = output.positions.iter().map(|&at| batch.rows[at] as i64).collect();
+            let said = teacher(&rows, output.logits.size()[1]);
             let rows = Tensor::from_slice(&rows);
+            let predictions = if output.head == 0 { &said } else { &said.squeeze_dim(1) };
+            let teacher = self.taught.then_some(Teacher { predictions, lambda: 0.3, temperature: 2.0 });
             let losses = if output.head == 0 {
-                distill::classification_losses(&output.logits, &labels.index_select(0, &rows), None)
+                distill::classification_losses(&output.logits, &labels.index_select(0, &rows), teacher)
             } else {
                 let predictions = output.logits.squeeze_dim(1);
-                distill::regression_losses(&predictions, &scores.index_select(0, &rows), None)
+                distill::regression_losses(&predictions, &scores.index_select(0, &rows), teacher)
             };
             let at: Vec<i64> = output.positions.iter().map(|&at| at as i64).collect();
             row_loss = row_loss.index_copy(0, &Tensor::from_slice(&at), &losses.detach());
@@ -241,17 +252,24 @@ fn a_padded_batch_and_single_rows_give_the_same_logits() {
         for (row, &length) in batch.lengths.iter().enumerate() {
             let alone = encoder.batch(&[row as i64], length);
             let alone = encoder.model.pooled(&alone, &Dropout::off());
-            let difference = distance(&alone, &together.narrow(0, row as i64, 1));
-            assert!(difference < 1e-5, "{name}, row {row}: {difference}");
+            for head in 0..encoder.model.heads().len() {
+                let logits = |pooled: &Tensor, rows: &[u64]| encoder.model.logits(head, pooled, rows, &Dropout::off());
+                let (alone, together) = (logits(&alone, &[row as u64]), logits(&together, &batch.rows));
+                let difference = distance(&alone, &together.narrow(0, row as i64, 1));
+                assert!(difference < 1e-5, "{name}, row {row}, head {head}: {difference}");
+            }
         }
     }
 }
 
 #[test]
-fn the_gradients_of_micro_batches_add_up_to_those_of_the_batch_with_dropout_too() {
+fn the_gradients_of_micro_batches_of_two_tasks_add_up_to_those_of_the_batch_with_dropout_and_teachers_too() {
     let mut encoder = Encoder::with_dropout("encoder_narrow.safetensors", 0.1);
     let (rows, length) = encoder.shape();
-    for dropout in [Dropout::off(), Dropout::of_step(3, 5, Device::Cpu)] {
+    let rates = || [Dropout::off(), Dropout::of_step(3, 5, Device::Cpu)].into_iter();
+    let mut norms = Vec::new();
+    for (taught, dropout) in rates().map(|dropout| (false, dropout)).chain(rates().map(|dropout| (true, dropout))) {
+        encoder.taught = taught;
         let whole = [encoder.all()];
         let expected = encoder.gradients(&whole, &dropout);
         // Two rows together, the last ones alone and without padding.
@@ -265,7 +283,10 @@ fn the_gradients_of_micro_batches_add_up_to_those_of_the_batch_with_dropout_too(
         };
         let difference: Vec<Tensor> = got.iter().zip(&expected).map(|(a, b)| a - b).collect();
         assert!(norm(&difference) < 1e-5 * norm(&expected), "{}", norm(&difference) / norm(&expected));
+        norms.push(norm(&expected));
     }
+    // Each of the four is another gradient.
+    assert!((0..4).all(|one| (0..one).all(|other| norms[one] != norms[other])), "{norms:?}");
 }
 
 #[test]
@@ -411,6 +432,7 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
         assert_eq!(optimizer.step(&mut parameters, gradient, 1e-4), Outcome::NonFinite);
         assert_eq!(parameters[0].value.detach(), value);
         assert_eq!(optimizer.moments().0[0], value.zeros_like());
+        assert_eq!(optimizer.moments().1[0], value.zeros_like());
     }
 }
 

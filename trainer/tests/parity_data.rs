@@ -11,6 +11,7 @@ use bam_trainer::metrics::{argmax, majority_baseline, of_classes, of_scores};
 use bam_trainer::task::{Metric, Split, Task, find, names};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn golden_dir() -> PathBuf {
@@ -57,6 +58,54 @@ fn every_awkward_text_becomes_the_pieces_of_the_reference() {
         }
     }
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), golden.cases.len(), wrong.join("\n"));
+}
+
+#[derive(Deserialize)]
+struct Generated {
+    vocab: String,
+    cases: Vec<GeneratedCase>,
+}
+
+#[derive(Deserialize)]
+struct GeneratedCase {
+    kind: String,
+    text: String,
+    lower: bool,
+    ids: Vec<u32>,
+    /// Why transformers' tokenizer in Python has other pieces, if it has.
+    slow: Option<String>,
+    /// Whether its tokenizer in Rust has.
+    fast: Option<String>,
+}
+
+#[test]
+fn ten_thousand_generated_texts_become_the_ids_of_the_reference_also_where_the_peers_differ_from_it() {
+    let golden: Generated = golden("tokenizer_generated.json");
+    let vocab = golden_dir().join(&golden.vocab);
+    let [lower, cased] = [true, false].map(|lower| Tokenizer::from_vocab(&vocab, lower).unwrap());
+    let texts: BTreeSet<&str> = golden.cases.iter().map(|case| case.text.as_str()).collect();
+    assert!(texts.len() >= 10_000, "{} texts", texts.len());
+    let enough = |what: &str, has: fn(&str) -> bool| {
+        let count = texts.iter().filter(|text| has(text)).count();
+        assert!(count >= 100, "{count} texts have {what}");
+    };
+    enough("combining marks", |text| text.contains(|c| ('\u{300}'..'\u{370}').contains(&c)));
+    enough("CJK extensions", |text| text.contains(|c| ('\u{20000}'..'\u{31350}').contains(&c)));
+    enough("emoji joiners", |text| text.contains("\u{200d}"));
+    enough("control characters", |text| text.contains(char::is_control));
+    enough("words of 200 characters", |text| text.split(' ').any(|word| word.chars().count() >= 200));
+    let wrong: Vec<String> = (golden.cases.iter())
+        .filter(|case| if case.lower { &lower } else { &cased }.encode(&case.text) != case.ids)
+        .map(|case| format!("{}: {:?}, lower {}: {:?}", case.kind, case.text, case.lower, case.ids))
+        .collect();
+    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), golden.cases.len(), wrong.join("\n"));
+    let differs =
+        |peer: fn(&GeneratedCase) -> &Option<String>| golden.cases.iter().filter(|it| peer(it).is_some()).count();
+    let (slow, fast) = (differs(|case| &case.slow), differs(|case| &case.fast));
+    println!(
+        "the slow peer differs from the reference on {slow} texts, the fast one on {fast}: this tokenizer on none"
+    );
+    assert!(slow > 0 && fast > 0, "the texts are not awkward enough");
 }
 
 // ---- truncation --------------------------------------------------------------------------------

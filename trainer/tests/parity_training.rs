@@ -30,9 +30,12 @@ fn store(folder: &Path, golden: &Value, config: &Value) {
     fs::copy(self::golden("training.safetensors"), pretrained.join("model.safetensors")).unwrap();
 }
 
-fn trace(folder: &Path, model: &str) -> Vec<Value> {
+/// What is the same at every step, and the steps.
+fn trace(folder: &Path, model: &str) -> (Value, Vec<Value>) {
     let path = folder.join(format!("models/{model}/outputs/trace_1.jsonl"));
-    fs::read_to_string(path).unwrap().lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    (lines.next().unwrap(), lines.collect())
 }
 
 #[test]
@@ -52,8 +55,15 @@ fn a_distilled_multi_task_training_goes_the_way_of_an_independent_program() {
         assert!(output.status.success(), "{}", text(&output));
         students += u32::from(word("name") == "student");
 
-        let (found, expected) = (trace(folder.path(), word("name")), model["steps"].as_array().unwrap());
+        let ((header, found), expected) = (trace(folder.path(), word("name")), model["steps"].as_array().unwrap());
         assert_eq!(found.len(), expected.len());
+        // None anywhere, or some everywhere.
+        let rate = if word("dropout") == "without" { 0.0 } else { 0.1 };
+        let encoder = &header["model"];
+        for said in [&header["headDropout"], &encoder["hidden_dropout_prob"], &encoder["attention_probs_dropout_prob"]]
+        {
+            assert_eq!(said.as_f64(), Some(rate), "{} {} dropout", word("name"), word("dropout"));
+        }
         for (found, expected) in found.iter().zip(expected) {
             let step = format!("{} {} dropout, step {}", word("name"), word("dropout"), found["step"]);
             assert_eq!(found["rows"], expected["rows"], "{step}");
@@ -66,5 +76,5 @@ fn a_distilled_multi_task_training_goes_the_way_of_an_independent_program() {
             }
         }
     }
-    assert_eq!(students, 2, "one without dropout in the encoder, one with");
+    assert_eq!(students, 2, "one without dropout, one with");
 }

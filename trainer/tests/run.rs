@@ -4,13 +4,15 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use bam_crds::config::Fold;
 use bam_crds::report::Stage;
-use bam_crds::{Digest, ExitReason};
+use bam_crds::{Digest, ExitReason, RunReport};
+use bam_trainer::data::targets::Targets;
 use common::Fixture;
+use serde_json::{Value, json};
 
 const SHORT: &str = r#"{"maxSeqLength": 32, "trainBatchSize": 8, "numTrainEpochs": "2", "learningRate": "1e-3"}"#;
 
@@ -66,58 +68,6 @@ fn a_run_that_is_whole_is_not_trained_again() {
     let first = fixture.train(&config, "first");
     assert_eq!(fixture.train(&config, "second"), first);
     assert!(!fixture.run_folder(&config).join("checkpoints").exists());
-}
-
-/// Starts a run that checkpoints at every step, stops it by `stop` after some time, and starts it again until it is done.
-fn interrupted(fixture: &Fixture, delay: Duration, stop: i32) -> (Vec<(String, Vec<u8>)>, Vec<u64>) {
-    let mut config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
-    config.execution.save_checkpoints_steps = Some(1);
-    let mut resumed = Vec::new();
-    for attempt in 0.. {
-        let (mut command, report) = fixture.train_command(&config, &format!("attempt-{attempt}"));
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        if attempt < 3 {
-            let deadline = Instant::now() + delay * (attempt + 1);
-            while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            // SAFETY: a signal to a child of ours that was not waited for, so its pid is still its own.
-            unsafe { libc::kill(child.id() as libc::pid_t, stop) };
-        }
-        let status = child.wait().unwrap();
-        if let Ok(report) = fs::read(&report) {
-            let report: bam_crds::RunReport = serde_json::from_slice(&report).unwrap();
-            resumed.push(report.resumed_from);
-        }
-        match status.code() {
-            Some(0) => break,
-            Some(81) => assert_eq!(stop, libc::SIGTERM),
-            // Killed, or told to stop before it listened.
-            None => {}
-            other => panic!("attempt {attempt} ended with {other:?}"),
-        }
-    }
-    (fixture.artifacts(&config), resumed)
-}
-
-#[test]
-fn killed_at_any_moment_it_ends_with_the_bytes_of_a_run_that_was_never_touched() {
-    let fixture = Fixture::new();
-    let config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
-    fixture.train(&config, "undisturbed");
-    let expected = fixture.artifacts(&config);
-    for (delay, signal) in [
-        (60, libc::SIGKILL),
-        (150, libc::SIGKILL),
-        (230, libc::SIGKILL),
-        (310, libc::SIGKILL),
-        (90, libc::SIGTERM),
-        (200, libc::SIGTERM),
-    ] {
-        let fixture = Fixture::new();
-        let (artifacts, resumed) = interrupted(&fixture, Duration::from_millis(delay), signal);
-        assert!(artifacts == expected, "stopped by {signal} every {delay} ms, resumed from {resumed:?}: bytes differ");
-    }
 }
 
 #[test]
@@ -519,41 +469,125 @@ fn a_run_starts_from_a_checkpoint_of_tensorflows_and_knows_when_that_was_changed
     assert!(report.message.contains("the checksum of bert/"), "{}", report.message);
 }
 
-#[test]
-fn a_damaged_checkpoint_is_passed_over_for_the_one_before_it() {
-    let fixture = Fixture::new();
-    let mut config = fixture.config(&["rte", "mrpc"], SHORT, &[]);
-    fixture.train(&config, "undisturbed");
-    let expected = fixture.artifacts(&config);
+/// Rows of similar texts, in STS-B's format.
+fn write_sts(fixture: &Fixture) {
+    let folder = fixture.path("glue_data/sts");
+    fs::create_dir_all(&folder).unwrap();
+    for (split, rows) in [("train", 30), ("dev", 10)] {
+        let row = |row: u32| format!("{row}\tthe man buys a house .\tthe dog sees a river .\t{}.5\n", row % 5);
+        fs::write(
+            folder.join(format!("{split}.tsv")),
+            "a header\n".to_owned() + &(0..rows).map(row).collect::<String>(),
+        )
+        .unwrap();
+    }
+}
 
-    let fixture = Fixture::new();
-    config.execution = fixture.execution();
-    config.execution.save_checkpoints_steps = Some(1);
-    let (mut command, _) = fixture.train_command(&config, "first");
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let checkpoints = fixture.run_folder(&config).join("checkpoints/first");
-    let newest = loop {
-        let files = fs::read_dir(&checkpoints).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut sealed: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "json")).collect();
-        sealed.sort();
-        if sealed.len() >= 2 {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            break sealed.pop().unwrap().with_extension("safetensors");
+/// Raises a teacher's scores of some rows beyond all measure, in its targets and in its manifest.
+fn spoil(fixture: &Fixture, teacher: &bam_crds::RunConfig, is_spoilt: impl Fn(u32) -> bool) {
+    let folder = fixture.run_folder(teacher);
+    let path = folder.join("targets/sts.safetensors");
+    let mut targets = Targets::read(&path).unwrap();
+    for (eid, score) in targets.eids.iter().zip(&mut targets.logits) {
+        if is_spoilt(*eid) {
+            *score = f32::MAX;
         }
-        assert!(child.try_wait().unwrap().is_none(), "it ended before there were two checkpoints");
-    };
-    let mut bytes = fs::read(&newest).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x10;
-    fs::write(&newest, bytes).unwrap();
+    }
+    let bytes = targets.to_bytes();
+    fs::write(&path, &bytes).unwrap();
+    let manifest = folder.join("manifest.json");
+    let mut said: bam_crds::Manifest = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    let artifact = said.files.get_mut("targets/sts.safetensors").unwrap();
+    artifact.sha256 = Digest::of_bytes(&bytes);
+    fs::write(&manifest, serde_json::to_vec(&said).unwrap()).unwrap();
+}
 
-    let (mut command, report) = fixture.train_command(&config, "second");
+/// The student of a spoilt teacher, which believes it.
+fn student_of(fixture: &Fixture, tasks: &[&str], teacher: &bam_crds::RunConfig) -> bam_crds::RunConfig {
+    let mut science = fixture.config(tasks, SHORT, &[&teacher.science_hash]).science;
+    science.distillation.annealing = false;
+    science.distillation.weight = 1.0;
+    bam_crds::RunConfig::new(science, fixture.execution())
+}
+
+fn spoilt_teacher(is_spoilt: impl Fn(u32) -> bool) -> (Fixture, bam_crds::RunConfig) {
+    let fixture = Fixture::new();
+    write_sts(&fixture);
+    let teacher = fixture.config(&["sts"], SHORT, &[]);
+    assert_eq!(fixture.train(&teacher, "teacher").reason, ExitReason::Completed);
+    spoil(&fixture, &teacher, is_spoilt);
+    (fixture, teacher)
+}
+
+#[test]
+fn a_step_whose_gradient_is_not_finite_is_skipped_told_with_its_rows_and_counted_also_across_a_kill() {
+    let (fixture, teacher) = spoilt_teacher(|eid| eid == 5);
+    let mut config = student_of(&fixture, &["sts", "rte"], &teacher);
+    let trace = fixture.path("trace.jsonl");
+    let traced = |config: &bam_crds::RunConfig, attempt: &str| {
+        let (mut command, report) = fixture.train_command(config, attempt);
+        command.arg("--trace").arg(&trace);
+        (command, report)
+    };
+    let (mut command, report) = traced(&config, "straight");
     let output = command.output().unwrap();
     let said = common::text(&output);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("is skipped: its content has changed"), "{said}");
-    let report: bam_crds::RunReport = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
-    assert!(report.resumed_from > 0, "the one before it was used");
-    assert!(fixture.artifacts(&config) == expected, "bytes differ");
+    let steps: Vec<Value> =
+        fs::read_to_string(&trace).unwrap().lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut skipped = Vec::new();
+    for line in &steps {
+        let has_the_row = line["rows"].as_array().unwrap().contains(&json!(["sts", 5]));
+        assert_eq!(line["gradientNorm"].is_null(), has_the_row, "{line}");
+        if has_the_row {
+            let step = line["step"].as_u64().unwrap();
+            let warning = format!("warning: a gradient of step {step} is not finite (mean losses: sts inf, rte ");
+            let told = said.lines().find(|line| line.starts_with(&warning)).unwrap_or_else(|| panic!("{said}"));
+            let rows = told.split_once("Its rows (task/eid): ").unwrap().1.split(' ');
+            let expected = line["rows"].as_array().unwrap().iter();
+            assert!(rows.eq(expected.map(|row| format!("{}/{}", row[0].as_str().unwrap(), row[1]))), "{told}\n{line}");
+            skipped.push(step);
+        }
+    }
+    assert!(skipped.len() > 1, "at least once in each epoch");
+    let count = |report: &Path| {
+        let report: RunReport = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+        (report.skipped_steps, report.resumed_from)
+    };
+    assert_eq!(count(&report), (skipped.len() as u64, 0));
+    // The schedule goes on as if nothing had happened.
+    let rate = |step: u64| steps[step as usize]["learningRate"].as_f64().unwrap();
+    let next = skipped[0];
+    assert!((rate(next) - rate(next + 1) - (rate(next + 1) - rate(next + 2))).abs() < 1e-12);
+
+    let (expected, straight) = (fixture.artifacts(&config), fs::read(&trace).unwrap());
+    fs::remove_dir_all(fixture.run_folder(&config)).unwrap();
+    config.execution.save_checkpoints_steps = Some(1);
+    let (mut command, _) = traced(&config, "killed");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoint = fixture.run_folder(&config).join(format!("checkpoints/killed/step-{:06}.json", skipped[0] + 1));
+    while !checkpoint.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before its checkpoint was seen");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (mut command, report) = traced(&config, "resumed");
+    assert!(command.output().unwrap().status.success());
+    let (total, resumed_from) = count(&report);
+    assert_eq!(total, skipped.len() as u64);
+    assert!(resumed_from > skipped[0], "resumed from {resumed_from}, skipped {skipped:?}");
+    assert!(fixture.artifacts(&config) == expected && fs::read(&trace).unwrap() == straight, "bytes differ");
+}
+
+#[test]
+fn when_no_step_has_a_finite_gradient_it_gives_up_soon() {
+    let (fixture, teacher) = spoilt_teacher(|_| true);
+    let report = fixture.train(&student_of(&fixture, &["sts"], &teacher), "student");
+    assert_eq!(report.reason, ExitReason::Diverged);
+    assert_eq!(report.skipped_steps, 3);
+    let begin = "a gradient of step 2 is not finite (mean losses: sts inf). It was not applied, like those of 2 steps before \
+                 it, and that is too much. Try a lower learningRate. Rows of the step (task/eid): sts/";
+    assert!(report.message.starts_with(begin), "{}", report.message);
+    assert!(!fixture.path("runs").join(report.science_hash.unwrap().as_str()).join("manifest.json").exists());
 }

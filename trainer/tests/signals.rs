@@ -3,15 +3,18 @@
 mod common;
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bam_crds::{ExitReason, RunConfig, RunReport};
-use common::Fixture;
+use bam_crds::report::Stage;
+use bam_crds::{ExitReason, Progress, RunConfig, RunReport};
+use bam_trainer::model::{BertConfig, Model};
+use common::{Fixture, PRETRAINED};
+use tch::Device;
 
 /// More steps than anybody waits for.
 const LONG: &str = r#"{"maxSeqLength": 32, "trainBatchSize": 8, "numTrainEpochs": "2000", "learningRate": "1e-3"}"#;
@@ -173,4 +176,44 @@ fn a_second_signal_ends_it_at_once() {
         let ended = code(&mut child).unwrap_or(128 + libc::SIGTERM);
         assert_eq!(ended, 128 + libc::SIGTERM, "preparing: {preparing}");
     }
+}
+
+/// Puts BERT-base with random weights in place of the tiny model, and rows of 128 word pieces in place of the short ones.
+fn grow_to_bert_base(fixture: &Fixture) {
+    let shape = serde_json::json!({ "vocab_size": 30522, "max_position_embeddings": 512, "type_vocab_size": 2 });
+    let config: BertConfig = serde_json::from_value(shape).unwrap();
+    let parameters = Model::random(config, Vec::new(), 7, Device::Cpu);
+    parameters.save(&fixture.path(&format!("pretrained_models/{PRETRAINED}"))).unwrap();
+    let row = |row: u32| format!("{row}\t{}\t{}\tentailment\n", "the man ".repeat(32), "a dog ".repeat(32));
+    let text = "index\tsentence1\tsentence2\tlabel\n".to_owned() + &(0..96).map(row).collect::<String>();
+    fs::write(fixture.path("glue_data/rte/train.tsv"), text).unwrap();
+}
+
+#[test]
+#[ignore = "takes minutes: scripts/test.sh long"]
+fn sigterm_in_the_middle_of_a_step_of_bert_base_has_its_checkpoint_on_disk_within_twenty_seconds() {
+    let fixture = Fixture::new();
+    grow_to_bert_base(&fixture);
+    let mut config = fixture.config(&["rte"], r#"{"maxSeqLength": 128, "trainBatchSize": 32}"#, &[]);
+    config.execution.threads = None;
+    let (mut command, path) = fixture.train_command(&config, "first");
+    command.env_remove("OMP_NUM_THREADS").stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut steps = BufReader::new(child.stdout.take().unwrap()).lines().filter_map(|line| {
+        let progress: Progress = serde_json::from_str(&line.unwrap()).unwrap();
+        (progress.stage == Stage::Training).then(|| (Instant::now(), progress.done))
+    });
+    let (begin, _) = steps.next().expect("it trains");
+    // The first step says how long one is, and there is nothing to save before it.
+    let (first, done) = steps.next().unwrap();
+    assert_eq!(done, 1);
+    let step = first - begin;
+    sleep(step / 2);
+    let asked = Instant::now();
+    kill(&child, libc::SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(81));
+    let took = asked.elapsed();
+    println!("a step of 32 x 128 took {step:?}; from SIGTERM to the exit with a checkpoint {took:?}");
+    assert_eq!(report(&path).saved_steps, 1);
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }

@@ -311,6 +311,7 @@ fn bounded(report: RunReport) -> RunReport {
         total_steps: bounded(report.total_steps),
         saved_steps: bounded(report.saved_steps),
         resumed_from: bounded(report.resumed_from),
+        skipped_steps: bounded(report.skipped_steps),
         ..report
     }
 }

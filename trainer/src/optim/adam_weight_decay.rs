@@ -6,6 +6,7 @@
 
 use super::gradients::Gradients;
 use super::kernel::{self, Coefficients};
+use super::skipped::Skipped;
 use crate::model::Parameter;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -36,7 +37,7 @@ pub enum Outcome {
         /// Global L2 norm of the gradients before the clip.
         norm: f64,
     },
-    /// A gradient is NaN or infinite: nothing was changed.
+    /// A gradient is NaN or infinite: no parameter and no moment was changed.
     NonFinite,
 }
 
@@ -47,6 +48,7 @@ pub struct AdamWeightDecay {
     multipliers: Vec<f64>,
     first_moments: Vec<Tensor>,
     second_moments: Vec<Tensor>,
+    skipped: Skipped,
 }
 
 impl AdamWeightDecay {
@@ -60,6 +62,7 @@ impl AdamWeightDecay {
             multipliers: parameters.iter().map(share).collect(),
             first_moments: zeros().collect(),
             second_moments: zeros().collect(),
+            skipped: Skipped::default(),
         }
     }
 
@@ -76,8 +79,10 @@ impl AdamWeightDecay {
         no_grad(|| {
             let norm = global_norm(&gradients);
             if !norm.is_finite() {
+                self.skipped.skip();
                 return Outcome::NonFinite;
             }
+            self.skipped.take();
             let scale = (self.settings.clip_norm / norm).min(1.0);
             self.update(parameters, &gradients, scale, learning_rate);
             Outcome::Stepped { norm }
@@ -95,6 +100,16 @@ impl AdamWeightDecay {
             all.push(kernel::Update { value, gradient: gradient.as_ref(), first, second, coefficients });
         }
         kernel::apply(all);
+    }
+
+    /// The steps with a gradient that was not finite.
+    pub fn skipped(&self) -> Skipped {
+        self.skipped
+    }
+
+    /// The same, to overwrite them from a checkpoint.
+    pub fn skipped_mut(&mut self) -> &mut Skipped {
+        &mut self.skipped
     }
 
     /// First and second moments, in the parameters' order.

@@ -15,7 +15,7 @@ use bam_crds::config::{Distillation, InputsReport, TaskIdentity};
 use bam_crds::identity::SEMANTICS_VERSION;
 use bam_crds::{Execution, ExitReason, InputsConfig, RunConfig, RunReport, Science};
 
-pub use options::Options;
+pub use options::{Options, parse};
 pub(crate) use outputs::first_run_at;
 use outputs::{ModelFolder, Teacher};
 
