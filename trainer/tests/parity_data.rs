@@ -4,7 +4,7 @@
 //! Golden files come from `BAM_GOLDEN_DIR`, else from `tests/golden`. Tests on real data need
 //! `BAM_GLUE_DIR`, the folder that holds `glue_data`; without it they say so and pass.
 
-use bam_trainer::data::features::{featurise, layout, truncate_pair};
+use bam_trainer::data::features::{Features, featurise, layout, truncate_pair};
 use bam_trainer::data::rows::{DEBUG_LINES, Label, Row, read_split};
 use bam_trainer::data::tokenize::Tokenizer;
 use bam_trainer::metrics::{argmax, majority_baseline, of_classes, of_scores};
@@ -151,25 +151,27 @@ fn pairs_and_singles_are_cut_as_the_peer_cuts_them() {
         assert_eq!(kept, (case.kept_a, case.kept_b), "{}, {} within {}", case.a, case.b, case.max_seq_length);
     }
     for case in &golden.singles {
-        let features = layout(&vec![7; case.a], &[], 1, 2, case.max_seq_length);
-        assert_eq!(features.ids.len(), case.kept_a + 2, "{} within {}", case.a, case.max_seq_length);
+        let mut ids = Vec::new();
+        layout(&vec![7; case.a], &[], (1, 2), case.max_seq_length, &mut ids);
+        assert_eq!(ids.len(), case.kept_a + 2, "{} within {}", case.a, case.max_seq_length);
     }
 }
 
 #[test]
 fn rows_are_laid_out_as_the_peer_lays_them_out() {
-    let (cls, sep) = (101, 102);
+    let ends = (101, 102);
     for case in golden::<Truncation>("truncation.json").layouts {
-        let features = layout(&case.a, case.b.as_deref().unwrap_or(&[]), cls, sep, case.max_seq_length);
+        let mut ids = Vec::new();
+        let second = layout(&case.a, case.b.as_deref().unwrap_or(&[]), ends, case.max_seq_length, &mut ids);
         let padded = |values: Vec<u32>| {
             let mut values = values;
             values.resize(case.max_seq_length, 0);
             values
         };
-        let segments = features.segment_ids().map(u32::from).collect();
-        assert_eq!(padded(vec![1; features.ids.len()]), case.input_mask);
+        let segments = Features { ids: &ids, second }.segment_ids().map(u32::from).collect();
+        assert_eq!(padded(vec![1; ids.len()]), case.input_mask);
         assert_eq!(padded(segments), case.segment_ids);
-        assert_eq!(padded(features.ids), case.input_ids);
+        assert_eq!(padded(ids), case.input_ids);
     }
 }
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,7 +21,7 @@ use tch::Device;
 const LONG: &str = r#"{"maxSeqLength": 32, "trainBatchSize": 8, "numTrainEpochs": "2000", "learningRate": "1e-3"}"#;
 
 /// Nobody waits longer for an end. Generous: the machine may be busy.
-const SOON: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(10);
 
 fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -75,6 +76,21 @@ fn hang(path: &Path) {
     make_fifo(path);
 }
 
+/// Waits until somebody opens such a file; it goes on not to answer while what is returned lives.
+fn opened(path: &Path) -> fs::File {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(60) {
+        match fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            Ok(writer) => return writer,
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENXIO), "nobody reads yet, or it is another error")
+            }
+        }
+        sleep(Duration::from_millis(5));
+    }
+    panic!("nobody opened {} for a minute", path.display());
+}
+
 fn make_fifo(path: &Path) {
     let status = Command::new("mkfifo").arg(path).status().unwrap();
     assert!(status.success());
@@ -125,11 +141,11 @@ fn from_the_moment_that_it_holds_signals_back_none_is_lost() {
 #[test]
 fn a_mount_that_hangs_holds_up_no_check_of_the_inputs() {
     let fixture = Fixture::new();
-    let inputs = fixture.inputs_command(&["rte"]);
-    hang(&fixture.path("glue_data/rte/dev.tsv"));
-    let (mut command, path) = inputs;
+    let (mut command, path) = fixture.inputs_command(&["rte"]);
+    let rows = fixture.path("glue_data/rte/dev.tsv");
+    hang(&rows);
     let mut child = start(&mut command);
-    sleep(Duration::from_millis(500));
+    let _silent = opened(&rows);
     kill(&child, libc::SIGTERM);
     assert_eq!(code(&mut child), Some(81));
     assert_eq!(report(&path).message, "stopped by a signal while it prepared; start again");
@@ -141,10 +157,11 @@ fn a_mount_that_hangs_holds_up_no_training_and_what_was_saved_is_still_told() {
     let mut config = fixture.config(&["rte"], LONG, &[]);
     config.execution.save_checkpoints_steps = Some(1);
     train_a_little(&fixture, &config);
-    hang(&fixture.path("glue_data/rte/dev.tsv"));
+    let rows = fixture.path("glue_data/rte/dev.tsv");
+    hang(&rows);
     let (mut command, path) = fixture.train_command(&config, "after");
     let mut child = start(&mut command);
-    sleep(Duration::from_millis(500));
+    let _silent = opened(&rows);
     kill(&child, libc::SIGTERM);
     assert_eq!(code(&mut child), Some(81));
     let report = report(&path);
