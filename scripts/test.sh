@@ -13,6 +13,7 @@
 #   KUBECONFIG        a cluster of your own, with this operator installed (`make cluster`), to run the cluster's
 #                     tests against; they fill a folder of its node, $BAM_TEST_VOLUME_DIR. When unset, a cluster
 #                     is started on this machine (as root), and ended again if it did not run before.
+#   BAM_SIM_SCHEDULES how many schedules the simulation of the operator lives through, if not as many as usual
 #
 # Usage: scripts/test.sh          or: scripts/test.sh long [MINUTES]: more files damaged and trainings stopped at random
 #                                 than there, and faults in a cluster for so many minutes (default 30)
@@ -163,6 +164,7 @@ long() {
   stage "stops at random moments" env BAM_TEST_MOMENTS=400 cargo test --workspace --no-fail-fast --test resume -- --nocapture
   stage "SIGTERM with BERT-base" cargo test --workspace --no-fail-fast --test signals -- --ignored --nocapture
   export BAM_TEST_MINUTES=$1
+  stage "simulation" env BAM_SIM_SCHEDULES=100000 cargo test --workspace --test simulation -- --nocapture
   stage "faults for $1 minutes" cargo test --workspace --no-fail-fast --test e2e_cluster -- --ignored --nocapture
 }
 

@@ -84,7 +84,7 @@ fn what_the_operator_may_do() -> BTreeSet<String> {
         each("patch", "bam.dev/bamexperiments/status"),
         each("list watch create patch", "bam.dev/bamruns"),
         each("patch", "bam.dev/bamruns/status"),
-        each("list watch create delete", "batch/jobs"),
+        each("get list watch create delete", "batch/jobs"),
         each("list watch", "/pods"),
         each("list watch", "/persistentvolumeclaims"),
         each("list watch", "/events"),

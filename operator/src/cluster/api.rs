@@ -1,4 +1,5 @@
-//! Every call to the API server that changes something: each with a time limit, each counted.
+//! Every call to the API server that changes something: each with a time limit, each counted. What is made or changed comes
+//! back as it is then: its identity, its version.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -57,6 +58,17 @@ impl Server {
         Ok(found.is_some_and(|found| found.deletion_timestamp.is_none()))
     }
 
+    /// Is this Job of this run there? Asked of the API server itself: watches tell of one kind sooner than of another.
+    ///
+    /// # Errors
+    /// If nobody can say.
+    pub async fn has_job(&self, run: Object<'_>, job: &str) -> Result<bool, Error> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), run.namespace);
+        let found = self.call("get", "jobs", &format!("look for Job {job}"), api.get_metadata_opt(job)).await?;
+        let owners = found.into_iter().flat_map(|found| found.metadata.owner_references.unwrap_or_default());
+        Ok(owners.into_iter().any(|owner| owner.uid == run.uid))
+    }
+
     /// Deletes an experiment that is still of this version.
     ///
     /// # Errors
@@ -77,7 +89,7 @@ impl Server {
     ///
     /// # Errors
     /// 409 if there is one of that name, perhaps on its way out.
-    pub async fn create_run(&self, maker: Object<'_>, name: &str, spec: &BamRunSpec) -> Result<(), Error> {
+    pub async fn create_run(&self, maker: Object<'_>, name: &str, spec: &BamRunSpec) -> Result<ObjectMeta, Error> {
         let config = spec.config.as_ref().map(|config| &config.science.tasks);
         let trained = config.into_iter().flatten().map(|task| task.name.as_str());
         let checked = spec.inputs.iter().flat_map(|inputs| &inputs.tasks).map(String::as_str);
@@ -99,14 +111,15 @@ impl Server {
         let run = BamRun { metadata, spec: spec.clone(), status: None };
         let api: Api<BamRun> = Api::namespaced(self.client.clone(), maker.namespace);
         let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
-        self.call("create", "bamruns", &format!("make run {name}"), api.create(&parameters, &run)).await.map(drop)
+        let made = self.call("create", "bamruns", &format!("make run {name}"), api.create(&parameters, &run)).await?;
+        Ok(made.metadata)
     }
 
     /// Makes `experiment` an owner of a run, and changes nothing else of it.
     ///
     /// # Errors
     /// 404 or 409 if this run is gone.
-    pub async fn join_run(&self, experiment: Object<'_>, run: Object<'_>) -> Result<(), Error> {
+    pub async fn join_run(&self, experiment: Object<'_>, run: Object<'_>) -> Result<ObjectMeta, Error> {
         let entry = json!({
             "apiVersion": BamRun::api_version(&()),
             "kind": BamRun::kind(&()),
@@ -121,7 +134,7 @@ impl Server {
     ///
     /// # Errors
     /// 404 or 409 if this run is gone.
-    pub async fn reopen_run(&self, run: Object<'_>, reopened: &Reopened) -> Result<(), Error> {
+    pub async fn reopen_run(&self, run: Object<'_>, reopened: &Reopened) -> Result<ObjectMeta, Error> {
         let requests =
             reopened.by.iter().map(|by| (format!("{}{by}", names::REOPEN_PREFIX), reopened.after.to_string()));
         let annotations: serde_json::Map<_, _> = requests.map(|(name, after)| (name, after.into())).collect();
@@ -134,11 +147,11 @@ impl Server {
     ///
     /// # Errors
     /// 409 if there is one of that name.
-    pub async fn create_job(&self, namespace: &str, job: &Job) -> Result<(), Error> {
+    pub async fn create_job(&self, namespace: &str, job: &Job) -> Result<ObjectMeta, Error> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
         let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
         let what = format!("make Job {}", job.metadata.name.as_deref().unwrap_or_default());
-        self.call("create", "jobs", &what, api.create(&parameters, job)).await.map(drop)
+        Ok(self.call("create", "jobs", &what, api.create(&parameters, job)).await?.metadata)
     }
 
     /// Removes an attempt's Job and its pods.
@@ -166,7 +179,7 @@ impl Server {
         of: Object<'_>,
         version: &str,
         status: &impl Serialize,
-    ) -> Result<(), Error> {
+    ) -> Result<ObjectMeta, Error> {
         self.write_status::<BamExperiment>("bamexperiments/status", of, version, status).await
     }
 
@@ -174,7 +187,12 @@ impl Server {
     ///
     /// # Errors
     /// 404 or 409 if this run is gone, or of another version.
-    pub async fn write_run_status(&self, of: Object<'_>, version: &str, status: &impl Serialize) -> Result<(), Error> {
+    pub async fn write_run_status(
+        &self,
+        of: Object<'_>,
+        version: &str,
+        status: &impl Serialize,
+    ) -> Result<ObjectMeta, Error> {
         self.write_status::<BamRun>("bamruns/status", of, version, status).await
     }
 
@@ -184,7 +202,7 @@ impl Server {
         of: Object<'_>,
         version: &str,
         status: &impl Serialize,
-    ) -> Result<(), Error>
+    ) -> Result<ObjectMeta, Error>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -198,7 +216,8 @@ impl Server {
         let parameters = PatchParams::apply(names::OPERATOR).force();
         let patch = Patch::Apply(patch);
         let what = format!("write the status of {} {}", K::kind(&()), of.name);
-        self.call("patch", kind, &what, api.patch_status(of.name, &parameters, &patch)).await.map(drop)
+        let written = self.call("patch", kind, &what, api.patch_status(of.name, &parameters, &patch)).await?;
+        Ok(written.meta().clone())
     }
 
     async fn patch<K>(
@@ -207,13 +226,13 @@ impl Server {
         of: Object<'_>,
         parameters: &PatchParams,
         patch: Patch<serde_json::Value>,
-    ) -> Result<(), Error>
+    ) -> Result<ObjectMeta, Error>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), of.namespace);
         let what = format!("change {} {}", K::kind(&()), of.name);
-        self.call("patch", kind, &what, api.patch(of.name, parameters, &patch)).await.map(drop)
+        Ok(self.call("patch", kind, &what, api.patch(of.name, parameters, &patch)).await?.meta().clone())
     }
 
     /// One call, with its time limit. Retries of the client count into it.

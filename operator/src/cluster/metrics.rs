@@ -36,13 +36,14 @@ pub const WATCHED: [&str; 6] = ["bamexperiments", "bamruns", "jobs", "pods", "pe
 /// What can be of a form that it does not understand.
 pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
 /// What it asks of the API server beside its watches.
-pub const REQUESTS: [(&str, &str); 10] = [
+pub const REQUESTS: [(&str, &str); 11] = [
     ("get", "bamexperiments"),
     ("delete", "bamexperiments"),
     ("patch", "bamexperiments/status"),
     ("create", "bamruns"),
     ("patch", "bamruns"),
     ("patch", "bamruns/status"),
+    ("get", "jobs"),
     ("create", "jobs"),
     ("delete", "jobs"),
     ("create", "events"),

@@ -10,6 +10,7 @@
 
 mod api;
 pub mod cache;
+mod clock;
 mod error;
 pub mod facts;
 pub mod job;
@@ -20,6 +21,7 @@ pub mod serve;
 mod settings;
 mod start;
 pub mod story;
+mod unseen;
 pub mod wake;
 mod watch;
 
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 use bam_crds::{BamExperiment, BamRun, BamRunSpec};
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -37,6 +40,7 @@ use tokio::sync::{mpsc, watch as signal};
 use crate::plan::{Action, Start, Why};
 use crate::platform::{Change, Kind, Observed, Outcome, Platform, Status, Subject};
 use api::{Object, Server};
+pub use clock::Clock;
 pub use error::Error;
 use facts::{ExperimentFacts, PodFacts, RunFacts};
 use job::{Owner, Trainer};
@@ -44,9 +48,11 @@ use metrics::Metrics;
 use observe::Seen;
 use progress::Told;
 use serve::Health;
-pub use settings::Settings;
-pub use start::main;
+pub use settings::{LogFormat, Settings};
+pub use start::{Outside, main, operate, reports};
 use story::Chapter;
+use unseen::{Known, Thing, Unseen};
+pub use watch::Reports;
 
 /// The loop goes round at least this often, also when nothing happens: it shows that it lives.
 const BEAT: Duration = Duration::from_secs(5);
@@ -59,12 +65,19 @@ const CONCURRENCY: usize = 16;
 /// An event is an extra, and waits for nobody.
 const EVENT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Kinds of objects, by their plurals.
+const EXPERIMENTS: &str = "bamexperiments";
+const RUNS: &str = "bamruns";
+const JOBS: &str = "jobs";
+
 /// A cluster as a platform.
 pub struct Cluster {
     server: Server,
+    clock: Clock,
     recorder: Recorder,
     trainer: Trainer,
     seen: Arc<Seen>,
+    unseen: Unseen,
     told: Arc<Told>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -100,6 +113,18 @@ impl Cluster {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn awaits(&self, subject: &Subject, look: &Look) -> bool {
+        self.unseen.awaits(thing(subject), Some(Known { uid: &look.uid, version: Some(&look.version) }))
+    }
+
+    /// The version that was seen last.
+    fn version(&self, Subject { kind, namespace, name }: &Subject) -> Option<String> {
+        match kind {
+            Kind::Experiment => self.seen.experiments.get(namespace, name).map(|facts| facts.version.clone()),
+            Kind::Run => self.seen.runs.get(namespace, name).map(|facts| facts.version.clone()),
+        }
+    }
+
     fn refused(&self, subject: &Subject) -> Option<Why> {
         let message = self.failures().get(subject)?.refused.clone()?;
         Some(Why::Refused { message })
@@ -109,25 +134,49 @@ impl Cluster {
         let Some(facts) = self.seen.experiments.get(&experiment.namespace, &experiment.name) else {
             return Ok(Outcome::NotNow);
         };
+        if self.awaits_run(&experiment.namespace, name) {
+            return Ok(Outcome::NotNow);
+        }
         let maker = object(experiment, &facts.uid);
         // A deleted experiment's runs may be seen to go before it does: making them anew, for an owner that is gone, would
         // give them to the garbage collector, and perhaps take them from another experiment that has joined them.
         if !self.server.is_living(maker).await? {
             return Ok(Outcome::NotNow);
         }
+        // Another experiment's pass may have made it meanwhile.
+        if self.awaits_run(&experiment.namespace, name) {
+            return Ok(Outcome::NotNow);
+        }
+        let made = self.server.create_run(maker, name, spec).await;
+        let made = made.map(|metadata| self.unseen.made((RUNS, &experiment.namespace, name), &metadata));
         // One of that name that was not there a moment ago: another experiment's, or one on its way out. Both are seen soon.
-        expect(self.server.create_run(maker, name, spec).await, &[409], Outcome::NotNow)
+        expect(made, &[409], Outcome::NotNow)
     }
 
     async fn join_run(&self, experiment: &Subject, name: &str) -> Result<Outcome, Error> {
         let Some((owner, run)) = self.both(experiment, name) else { return Ok(Outcome::NotNow) };
+        if self.awaits_run(&experiment.namespace, name) {
+            return Ok(Outcome::NotNow);
+        }
         // Deleted with its orphans left behind, it is taken out of its runs before it is seen to go: it must not come back
         // as the one owner, who is gone, of a run that was to stay.
         if !self.server.is_living(object(experiment, &owner.uid)).await? {
             return Ok(Outcome::NotNow);
         }
         let run = Object { namespace: &experiment.namespace, name, uid: &run.uid };
-        expect(self.server.join_run(object(experiment, &owner.uid), run).await, &[404, 409], Outcome::NotNow)
+        let joined = self.server.join_run(object(experiment, &owner.uid), run).await;
+        expect(self.changed_run(run, joined), &[404, 409], Outcome::NotNow)
+    }
+
+    /// Does a watch still have to tell of what was done to this run?
+    fn awaits_run(&self, namespace: &str, name: &str) -> bool {
+        let facts = self.seen.runs.get(namespace, name);
+        let known = facts.as_ref().map(|facts| Known { uid: &facts.uid, version: Some(&facts.version) });
+        self.unseen.awaits((RUNS, namespace, name), known)
+    }
+
+    fn changed_run(&self, run: Object<'_>, changed: Result<ObjectMeta, Error>) -> Result<(), Error> {
+        changed.map(|metadata| self.unseen.changed((RUNS, run.namespace, run.name), &metadata))
     }
 
     fn both(&self, experiment: &Subject, run: &str) -> Option<(Arc<ExperimentFacts>, Arc<RunFacts>)> {
@@ -145,8 +194,11 @@ impl Cluster {
         if run.reopened.clone().merged(reopened) == run.reopened {
             return Ok(Outcome::DoneBefore);
         }
+        if self.awaits_run(namespace, name) {
+            return Ok(Outcome::NotNow);
+        }
         let run = Object { namespace, name, uid: &run.uid };
-        expect(self.server.reopen_run(run, reopened).await, &[404, 409], Outcome::NotNow)
+        expect(self.changed_run(run, self.server.reopen_run(run, reopened).await), &[404, 409], Outcome::NotNow)
     }
 
     async fn start_attempt(&self, namespace: &str, start: &Start) -> Result<Outcome, Error> {
@@ -154,10 +206,15 @@ impl Cluster {
         let Some((spec, _)) = run.living() else { return Ok(Outcome::NotNow) };
         let job = job::job(Owner { namespace, uid: &run.uid, spec }, start, &self.trainer);
         let name = job.metadata.name.clone().unwrap_or_default();
-        let begun = self.server.create_job(namespace, &job).await;
-        if begun.is_ok() {
-            self.metrics.attempt_started(spec.role, start.number);
+        let known = self.seen.jobs.get(namespace, &name);
+        let known = known.as_ref().map(|job| Known { uid: &job.uid, version: None });
+        if self.unseen.awaits((JOBS, namespace, &name), known) {
+            return Ok(Outcome::NotNow);
         }
+        let begun = self.server.create_job(namespace, &job).await.map(|metadata| {
+            self.unseen.made((JOBS, namespace, &name), &metadata);
+            self.metrics.attempt_started(spec.role, start.number);
+        });
         let outcome = expect(begun, &[409], Outcome::NotNow)?;
         let Some(job) = self.seen.jobs.get(namespace, &name).filter(|_| outcome == Outcome::NotNow) else {
             return Ok(outcome);
@@ -167,8 +224,7 @@ impl Cluster {
         }
         // Of an earlier run of that name: it goes by itself, unless somebody has left it without an owner.
         if !job.deleting {
-            let job = Object { namespace, name: &name, uid: &job.uid };
-            expect(self.server.delete_job(job).await, &[404, 409], Outcome::DoneBefore)?;
+            self.remove_job(Object { namespace, name: &name, uid: &job.uid }).await?;
         }
         Ok(Outcome::NotNow)
     }
@@ -181,14 +237,23 @@ impl Cluster {
         if job.deleting {
             return Ok(Outcome::DoneBefore);
         }
-        let job = Object { namespace, name, uid: &job.uid };
-        expect(self.server.delete_job(job).await, &[404, 409], Outcome::DoneBefore)
+        self.remove_job(Object { namespace, name, uid: &job.uid }).await
+    }
+
+    async fn remove_job(&self, job: Object<'_>) -> Result<Outcome, Error> {
+        let thing = (JOBS, job.namespace, job.name);
+        if self.unseen.awaits(thing, Some(Known { uid: job.uid, version: None })) {
+            return Ok(Outcome::DoneBefore);
+        }
+        let removed = self.server.delete_job(job).await.map(|()| self.unseen.removed(thing, job.uid));
+        expect(removed, &[404, 409], Outcome::DoneBefore)
     }
 
     async fn remove_experiment(&self, experiment: &Subject) -> Result<Outcome, Error> {
         // The version that was looked at: if somebody has just asked for more of it, it stays.
         let Some(look) = self.looks().get(experiment).cloned() else { return Ok(Outcome::NotNow) };
         let deleted = self.server.delete_experiment(object(experiment, &look.uid), &look.version).await;
+        let deleted = deleted.map(|()| self.unseen.removed(thing(experiment), &look.uid));
         expect(deleted, &[404, 409], Outcome::DoneBefore)
     }
 
@@ -227,6 +292,14 @@ fn expect(result: Result<(), Error>, codes: &[u16], outcome: Outcome) -> Result<
     }
 }
 
+fn thing(subject: &Subject) -> Thing<'_> {
+    let kind = match subject.kind {
+        Kind::Experiment => EXPERIMENTS,
+        Kind::Run => RUNS,
+    };
+    (kind, &subject.namespace, &subject.name)
+}
+
 fn object<'a>(subject: &'a Subject, uid: &'a str) -> Object<'a> {
     Object { namespace: &subject.namespace, name: &subject.name, uid }
 }
@@ -253,7 +326,7 @@ impl Platform for Cluster {
     type Error = Error;
 
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        self.clock.now()
     }
 
     async fn wait(&self, revisit: Option<Timestamp>) -> Result<Option<BTreeSet<Subject>>, Error> {
@@ -287,6 +360,19 @@ impl Platform for Cluster {
         if let Some(error) = undecodable {
             self.tell_undecodable(subject, &look.uid, &error).await;
             return Ok(None);
+        }
+        // Its watch will tell of what was done to it last, and wake it.
+        if self.awaits(subject, &look) {
+            return Ok(None);
+        }
+        // Another operator may have written of a Job that this one has not heard of yet. Taken for one that somebody has
+        // removed, its run would be tried again beside it.
+        if subject.kind == Kind::Run {
+            for job in self.seen.missing_jobs(namespace, name) {
+                if self.server.has_job(object(subject, &look.uid), &job).await? {
+                    return Ok(None);
+                }
+            }
         }
         self.looks().insert(subject.clone(), look);
         Ok(match subject.kind {
@@ -328,7 +414,12 @@ impl Platform for Cluster {
     }
 
     async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Error> {
-        let Some(Look { uid, version }) = self.looks().remove(subject) else { return Ok(()) };
+        let Some(look) = self.looks().remove(subject) else { return Ok(()) };
+        // Decided from what is outdated by now: the watch has told, or will, and it is looked at again.
+        if self.awaits(subject, &look) || self.version(subject).is_some_and(|known| known != look.version) {
+            return Ok(());
+        }
+        let Look { uid, version } = look;
         let of = object(subject, &uid);
         let (written, story) = match (&change.before, &change.after) {
             (Status::Experiment(before), Status::Experiment(after)) => {
@@ -341,6 +432,7 @@ impl Platform for Cluster {
             // A status is of the kind of its subject.
             _ => return Ok(()),
         };
+        let written = written.map(|metadata| self.unseen.changed(thing(subject), &metadata));
         // It is gone, or was changed since it was looked at: the watch tells, and it is looked at again.
         if expect(written, &[404, 409], Outcome::DoneBefore)? == Outcome::DoneBefore {
             return Ok(());

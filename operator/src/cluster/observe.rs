@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bam_crds::report::Stage;
 use bam_crds::run::RunProgress;
-use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest};
+use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
 use k8s_openapi::jiff::Timestamp;
 
 use super::cache::Cache;
@@ -94,6 +94,16 @@ impl Seen {
             look_again: pods.iter().filter_map(|(_, pod)| pod.lost_at()).filter(|at| *at > now).min(),
         };
         Some((spec.clone(), seen))
+    }
+
+    /// The Jobs that a run's status speaks of, and that were not seen: of attempts that did not end, as far as it says.
+    pub fn missing_jobs(&self, namespace: &str, name: &str) -> Vec<String> {
+        let Some(facts) = self.runs.get(namespace, name) else { return Vec::new() };
+        let Some((_, status)) = facts.living() else { return Vec::new() };
+        let jobs = self.jobs.of_run(namespace, name);
+        let seen = |number: u32| jobs.iter().any(|(_, job)| job.run_uid == facts.uid && job.number == number);
+        let unsettled = settled(status) + 1..=status.attempts;
+        unsettled.filter(|number| !seen(*number)).map(|number| names::attempt(name, number)).collect()
     }
 
     fn teachers(&self, namespace: &str, spec: &BamRunSpec) -> BTreeMap<Digest, Teacher> {
@@ -195,7 +205,6 @@ fn attempts(
     now: Timestamp,
 ) -> BTreeMap<u32, Attempt> {
     let mut attempts = BTreeMap::new();
-    let settled = status.history.last().map_or(0, |last| last.number);
     // A Job of a run of the same name that is gone is none of this one's; nor is one with a number that cannot have been
     // given yet, whoever made it: the next attempt, and the one after it, may have begun since the status was written.
     let given = 1..=status.attempts.saturating_add(2);
@@ -210,8 +219,8 @@ fn attempts(
         let removable = !job.deleting;
         attempts.insert(*number, Attempt { started_at: job.created_at, state, removable });
     }
-    // The status speaks of an attempt only when its Job was seen, so this one's was removed.
-    for number in settled + 1..=status.attempts {
+    // The status speaks of an attempt only when its Job was seen, and somebody has asked for it: it was removed.
+    for number in settled(status) + 1..=status.attempts {
         if jobs.contains_key(&number) {
             continue;
         }
@@ -224,6 +233,11 @@ fn attempts(
         attempts.insert(number, Attempt { started_at, state, removable: false });
     }
     attempts
+}
+
+/// The last attempt of whose end the status tells.
+fn settled(status: &BamRunStatus) -> u32 {
+    status.history.last().map_or(0, |last| last.number)
 }
 
 /// A Job without a pod: it has none yet, or may have none.

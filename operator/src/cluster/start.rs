@@ -25,8 +25,9 @@ use super::observe::Seen;
 use super::progress::{self, Told};
 use super::serve::{Health, Heartbeat, Readiness, serve};
 use super::settings::LogFormat;
+use super::unseen::Unseen;
 use super::watch::{Name, Reports, watch};
-use super::{BEAT, Cluster, Settings, wake};
+use super::{BEAT, Clock, Cluster, Settings, wake};
 use crate::platform::{Subject, drive};
 
 const EXPERIMENTS: Name = Name { kind: "bamexperiments", readiness: "watch of bamexperiments" };
@@ -74,32 +75,43 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     let stop = stop_signal()?;
     let client = client().await?;
     let listener = TcpListener::bind(settings.listen).await?;
-    let health = Arc::new(Health {
-        readiness: Readiness::new([EXPERIMENTS, RUNS, JOBS, PODS, CLAIMS].map(|name| name.readiness)),
-        heartbeat: Heartbeat::new(BEAT * MISSED_BEATS),
-    });
-    let reports = Reports { health: health.clone(), metrics: Arc::new(Metrics::new()) };
+    let reports = reports();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %settings.listen, "bam-operator");
 
     let mut over = stop.clone();
     let until = async move { drop(over.wait_for(|stop| *stop).await) };
-    let server = tokio::spawn(serve(listener, health.clone(), reports.metrics.clone(), until));
-    operate(settings, client, reports, stop).await?;
+    let server = tokio::spawn(serve(listener, reports.health.clone(), reports.metrics.clone(), until));
+    operate(settings, Outside { client, clock: Clock::system(), stop }, reports).await?;
     server.await??;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What an operator gets from outside: everything else it makes itself.
+pub struct Outside {
+    /// The way to the API server.
+    pub client: Client,
+    /// The time.
+    pub clock: Clock,
+    /// True as soon as the operator is to stop.
+    pub stop: flag::Receiver<bool>,
+}
+
+/// Whom an operator tells how it is: nothing was seen yet, and nothing counted.
+pub fn reports() -> Reports {
+    let health = Health {
+        readiness: Readiness::new([EXPERIMENTS, RUNS, JOBS, PODS, CLAIMS].map(|name| name.readiness)),
+        heartbeat: Heartbeat::new(BEAT * MISSED_BEATS),
+    };
+    Reports { health: Arc::new(health), metrics: Arc::new(Metrics::new()) }
 }
 
 /// Watches, waits until everything was seen once, and drives.
 ///
 /// # Errors
 /// If a part of it ends that must not.
-async fn operate(
-    settings: Settings,
-    client: Client,
-    reports: Reports,
-    stop: flag::Receiver<bool>,
-) -> Result<(), Box<dyn std::error::Error>> {
+pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> Result<(), Box<dyn std::error::Error>> {
+    let Outside { client, clock, stop } = outside;
     let (wake, woken) = mpsc::unbounded_channel();
     let (seen, told) = (Arc::new(Seen::default()), Arc::new(Told::default()));
     let mut tasks = JoinSet::new();
@@ -107,9 +119,11 @@ async fn operate(
     let instance = std::env::var("POD_NAME").ok();
     let cluster = Cluster {
         server: Server::new(client.clone(), reports.metrics.clone()),
+        clock,
         recorder: Recorder::new(client, Reporter { controller: names::OPERATOR.to_owned(), instance }),
         trainer: Trainer { image: settings.trainer_image, pull_policy: settings.trainer_image_pull_policy },
         seen: seen.clone(),
+        unseen: Unseen::default(),
         told: told.clone(),
         metrics: reports.metrics.clone(),
         health: reports.health.clone(),

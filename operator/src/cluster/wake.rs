@@ -60,8 +60,9 @@ pub fn by_run(seen: &Seen, changed: &Changed<RunFacts>) -> Vec<Subject> {
         let pupils = seen.runs.within(namespace).into_iter().filter(|(_, run)| run.teachers().contains(&&hash));
         subjects.extend(pupils.map(|(run, _)| Subject::run(namespace, run)));
     }
+    // One that is suspended makes no runs, and so does not come across those that others make and that it needs too.
     subjects.extend(experiments(seen, namespace, |spec| {
-        spec.distill.as_ref().is_some_and(|distill| !distill.teachers.is_empty())
+        spec.suspend || spec.distill.as_ref().is_some_and(|distill| !distill.teachers.is_empty())
     }));
     subjects
 }

@@ -93,7 +93,7 @@ pub fn plan(name: &str, spec: &BamRunSpec, observed: &Observed, now: Timestamp) 
     let case = Case { name, spec, observed };
     let mut status = observed.status.clone();
     case.reopen(&mut status);
-    case.settle(&mut status);
+    case.settle(&mut status, now);
     let verdict = case.judge(&status, now);
     apply(&mut status, &verdict, now);
     let stop = case.stop(&verdict, &mut status);
@@ -190,7 +190,7 @@ impl<'a> Case<'a> {
     }
 
     /// Writes what ended since the last time into the status.
-    fn settle(&self, status: &mut BamRunStatus) {
+    fn settle(&self, status: &mut BamRunStatus, now: Timestamp) {
         for (&number, attempt) in &self.observed.attempts {
             status.attempts = status.attempts.max(number);
             let AttemptState::Ended(ending) = &attempt.state else { continue };
@@ -204,7 +204,9 @@ impl<'a> Case<'a> {
                     payer = Payer::Nobody;
                 }
                 let pause = retry::charge(&mut status.failures, payer, self.name);
-                status.not_before = pause.map(|pause| time(ending.at.saturating_add(pause).unwrap_or(ending.at)));
+                // A machine's clock may be ahead: nobody waits for that.
+                let ended = ending.at.min(now);
+                status.not_before = pause.map(|pause| time(ended.saturating_add(pause).unwrap_or(ended)));
             }
             retry::remember(&mut status.history, ending.record(number, attempt.started_at));
             status.report.clone_from(&ending.report);

@@ -83,3 +83,13 @@ fn a_claim_that_comes_wakes_the_runs_that_wait_for_it() {
     let other = seen.claims.apply(Event::Apply(claim("other"))).remove(0);
     assert!(wake::by_claim(&seen, &other).is_empty());
 }
+
+#[test]
+fn a_run_that_another_experiment_makes_wakes_those_that_are_suspended_and_may_need_it_too() {
+    let seen = Seen::default();
+    let mut suspended = experiment("idle", Value::Null);
+    suspended.0.as_mut().unwrap().spec.suspend = true;
+    put(&seen.experiments, suspended);
+    let made = seen.runs.apply(Event::Apply(guarded(run("r", json!({}))))).remove(0);
+    assert!(names(wake::by_run(&seen, &made)).contains(&"experiment lab/idle".to_owned()));
+}

@@ -158,6 +158,14 @@ fn pauses_double_and_differ_between_runs() {
 }
 
 #[test]
+fn a_machine_whose_clock_is_ahead_delays_nothing() {
+    let now = start() - k8s_openapi::jiff::SignedDuration::from_hours(1);
+    let plan = plan(RUN, &teacher(), &after([exit(75)]), now);
+    let pause = plan.revisit.expect("it waits").duration_since(now);
+    assert!(pause.as_secs() <= 3, "it waits for {pause}");
+}
+
+#[test]
 fn a_whole_manifest_is_the_run_whatever_else_was_seen() {
     for endings in [vec![], vec![exit(139), exit(139)], vec![exit(0)]] {
         let observed = Observed { stored: Stored::Whole(None), ..after(endings) };
