@@ -12,6 +12,7 @@
 #   KUBECONFIG        a cluster of your own, with this operator installed (`make cluster`), to run the cluster's
 #                     tests against; they fill a folder of its node, $BAM_TEST_VOLUME_DIR. When unset, a cluster
 #                     is started on this machine (as root), and ended again if it did not run before.
+#   BAM_SIM_SCHEDULES how many schedules the simulation of the operator lives through, if not as many as usual
 #
 # Usage: scripts/test.sh          or: scripts/test.sh long [MINUTES]: faults at random for as long (default 30)
 set -euo pipefail
@@ -154,6 +155,7 @@ prepare_cluster() {
 # long MINUTES: the tests that nobody wants to wait for each time.
 long() {
   export BAM_TEST_MINUTES=$1
+  stage "simulation" env BAM_SIM_SCHEDULES=100000 cargo test --workspace --test simulation -- --nocapture
   stage "faults for $1 minutes" cargo test --workspace --no-fail-fast --test e2e_cluster -- --ignored --nocapture
 }
 
