@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bam_crds::BamExperiment;
-use bam_crds::experiment::{BamExperimentSpec, DistillSpec, FailurePolicy, ModelSpec, NamedTeachers, TaskSpec};
+use bam_crds::experiment::{
+    BamExperimentSpec, ClaimSpec, DistillSpec, FailurePolicy, ModelSpec, NamedTeachers, StorageSpec, TaskSpec,
+};
 use serde_json::{Value, json};
 
 use crate::history::{Who, text};
@@ -164,16 +166,16 @@ fn spec(wanted: &Experiment) -> BamExperimentSpec {
         let named = NamedTeachers { experiment: Some(teacher.to_owned()), ..NamedTeachers::default() };
         distill.teachers.insert(wanted.tasks[0].to_owned(), named);
     }
-    let mut storage = bam_crds::experiment::StorageSpec::default();
-    storage.persistent_volume_claim.claim_name = CLAIM.to_owned();
+    let claim = ClaimSpec { claim_name: CLAIM.to_owned() };
     BamExperimentSpec {
         tasks: wanted.tasks.iter().map(task).collect(),
         distill,
         hyperparameters: Default::default(),
         seed: 1,
+        precision: Default::default(),
         trials: wanted.trials,
         model: ModelSpec { pretrained: "tiny".to_owned() },
-        storage,
+        storage: StorageSpec { persistent_volume_claim: Some(claim), ..StorageSpec::default() },
         fetch: None,
         compute: Default::default(),
         failure_policy: FailurePolicy {

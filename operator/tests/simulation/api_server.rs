@@ -264,9 +264,11 @@ impl World {
         if call.reply.is_closed() && call.method == "GET" {
             return;
         }
-        let request = format!("{} {}", call.method, call.path);
         let is_watch = call.query.contains("watch=true");
         let place = place(&call.path);
+        // An event's name has the real time in it.
+        let is_event = place.as_ref().is_some_and(|place| place.kind == "told");
+        let request = format!("{} {}", call.method, if is_event { "an event" } else { &call.path });
         let is_list = call.method == "GET" && place.as_ref().is_some_and(|place| place.name.is_empty());
         if let Some(code) = self.network.refusals.pop() {
             if !is_list {
