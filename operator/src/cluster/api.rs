@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bam_crds::{BamExperiment, BamRun, BamRunSpec, names};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,6 +68,20 @@ impl Server {
         let found = self.call("get", "jobs", &format!("look for Job {job}"), api.get_metadata_opt(job)).await?;
         let owners = found.into_iter().flat_map(|found| found.metadata.owner_references.unwrap_or_default());
         Ok(owners.into_iter().any(|owner| owner.uid == run.uid))
+    }
+
+    /// Does this Job have a pod that has ended? Asked of the API server itself, as above.
+    ///
+    /// # Errors
+    /// If nobody can say.
+    pub async fn has_ended_pod(&self, run: Object<'_>, job_uid: &str) -> Result<bool, Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), run.namespace);
+        let of_run = ListParams::default().labels(&format!("{}={}", names::RUN_LABEL, run.name));
+        let found = self.call("list", "pods", &format!("look for pods of {}", run.name), api.list(&of_run)).await?;
+        let is_its = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.uid == job_uid);
+        let phase = |pod: Pod| pod.status.and_then(|status| status.phase).unwrap_or_default();
+        let mut phases = found.items.into_iter().filter(is_its).map(phase);
+        Ok(phases.any(|phase| phase == "Succeeded" || phase == "Failed"))
     }
 
     /// Deletes an experiment that is still of this version.

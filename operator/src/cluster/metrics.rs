@@ -36,7 +36,7 @@ pub const WATCHED: [&str; 6] = ["bamexperiments", "bamruns", "jobs", "pods", "pe
 /// What can be of a form that it does not understand.
 pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
 /// What it asks of the API server beside its watches.
-pub const REQUESTS: [(&str, &str); 11] = [
+pub const REQUESTS: [(&str, &str); 12] = [
     ("get", "bamexperiments"),
     ("delete", "bamexperiments"),
     ("patch", "bamexperiments/status"),
@@ -46,6 +46,7 @@ pub const REQUESTS: [(&str, &str); 11] = [
     ("get", "jobs"),
     ("create", "jobs"),
     ("delete", "jobs"),
+    ("list", "pods"),
     ("create", "events"),
     ("patch", "events"),
 ];

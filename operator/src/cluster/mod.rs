@@ -373,6 +373,12 @@ impl Platform for Cluster {
                     return Ok(None);
                 }
             }
+            // Its Job is over, and the watch of pods has not said how: without its last word it would count as lost.
+            for job_uid in self.seen.ends_without_a_word(namespace, name) {
+                if self.server.has_ended_pod(object(subject, &look.uid), &job_uid).await? {
+                    return Ok(None);
+                }
+            }
         }
         self.looks().insert(subject.clone(), look);
         Ok(match subject.kind {

@@ -106,6 +106,18 @@ impl Seen {
         unsettled.filter(|number| !seen(*number)).map(|number| names::attempt(name, number)).collect()
     }
 
+    /// The identities of the Jobs that are over, of attempts that did not end as far as the run's status says, and no pod of
+    /// which was seen to end.
+    pub fn ends_without_a_word(&self, namespace: &str, name: &str) -> Vec<String> {
+        let Some(facts) = self.runs.get(namespace, name) else { return Vec::new() };
+        let Some((_, status)) = facts.living() else { return Vec::new() };
+        let (jobs, pods) = (self.jobs.of_run(namespace, name), self.pods.of_run(namespace, name));
+        let is_over = |job: &JobFacts| job.run_uid == facts.uid && job.number > settled(status) && job.end.is_some();
+        let over = jobs.iter().map(|(_, job)| job).filter(|job| is_over(job));
+        let told = |job: &JobFacts| newest(&pods, |pod| pod.job_uid == job.uid).is_some_and(|pod| pod.end.is_some());
+        over.filter(|job| !told(job)).map(|job| job.uid.clone()).collect()
+    }
+
     fn teachers(&self, namespace: &str, spec: &BamRunSpec) -> BTreeMap<Digest, Teacher> {
         let teachers = teachers::of(spec).into_iter().filter_map(|(hash, run)| {
             let facts = self.runs.get(namespace, &run)?;

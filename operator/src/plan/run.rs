@@ -86,6 +86,11 @@ impl Teacher {
     fn is_done(&self) -> bool {
         self.phase == RunPhase::Succeeded && !self.reopened.voids(self.attempts)
     }
+
+    /// Will it not be tried again?
+    fn has_failed(&self) -> bool {
+        self.phase == RunPhase::Failed && !self.reopened.voids(self.attempts)
+    }
 }
 
 /// Decides what to do about the run `name`.
@@ -296,6 +301,11 @@ impl<'a> Case<'a> {
 
     /// Why the run will not be tried again, if it will not.
     fn failure(&self, status: &BamRunStatus, missed: &Missed<'_>) -> Option<String> {
+        let has_failed = |hash: &&Digest| self.observed.teachers.get(*hash).is_some_and(Teacher::has_failed);
+        let failed: Vec<_> = missed.waited_for.iter().copied().filter(has_failed).collect();
+        if !failed.is_empty() {
+            return Some(format!("the teacher of {} failed", and(&self.tasks_of(&failed))));
+        }
         let last = status.history.last().filter(|last| !self.observed.reopened.voids(last.number))?;
         let ended = retry::describe(last);
         if !missed.twice.is_empty() {

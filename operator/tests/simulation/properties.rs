@@ -307,8 +307,6 @@ fn costs(life: &Life) -> BTreeMap<(String, String), (Costs, Value)> {
 fn unseen(life: &Life) -> u32 {
     let hides = |act: &Act| match act {
         Act::Fate(Fate::Mumbles, count) => *count,
-        // A Job is seen to end before its pod is seen at all.
-        Act::Lag("pods", ..) => 4,
         Act::RemoveJob | Act::ForceDelete | Act::LoseMachine | Act::Evict | Act::Delete(..) | Act::Expire("pods") => 1,
         _ => 0,
     };

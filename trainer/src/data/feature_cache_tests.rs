@@ -15,7 +15,8 @@ fn tokenizer(lower: bool) -> Tokenizer {
 /// As many rows as are worth a file; row 7 has these texts.
 fn rows(text_a: &str, text_b: Option<&str>) -> Vec<Row> {
     let row = |number: usize| {
-        let (text_a, text_b) = if number == 7 { (text_a, text_b) } else { ("a b", (number % 3 == 0).then_some("b")) };
+        let (text_a, text_b) =
+            if number == 7 { (text_a, text_b) } else { ("a b", number.is_multiple_of(3).then_some("b")) };
         let text_b = text_b.map(str::to_owned);
         Row { eid: number as u32, text_a: text_a.into(), text_b, label: Label::None, line: number as u32 + 1 }
     };

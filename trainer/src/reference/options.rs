@@ -420,6 +420,7 @@ mod tests {
             "custom_tasks",
             "distill_temperature",
             "seed",
+            "precision",
             "init_seed",
             "data_seed",
             "dropout_seed",
