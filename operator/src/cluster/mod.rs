@@ -143,8 +143,10 @@ impl Cluster {
         if !self.server.is_living(maker).await? {
             return Ok(Outcome::NotNow);
         }
-        // Another experiment's pass may have made it meanwhile.
-        if self.awaits_run(&experiment.namespace, name) {
+        // Another experiment's pass may have made it meanwhile, or be at it.
+        let Some(_making) = self.unseen.making((RUNS, &experiment.namespace, name)) else { return Ok(Outcome::NotNow) };
+        let is_seen = self.seen.runs.get(&experiment.namespace, name).is_some();
+        if is_seen || self.awaits_run(&experiment.namespace, name) {
             return Ok(Outcome::NotNow);
         }
         let made = self.server.create_run(maker, name, spec).await;

@@ -4,7 +4,7 @@
 //! status was written onto another version, the object is there, or is not there any more. Nothing is wrong after that, but
 //! nothing is gained either. So an object waits until the watch has told of what was done to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +28,23 @@ pub struct Known<'a> {
 
 /// All that was done and not seen.
 #[derive(Debug, Default)]
-pub struct Unseen(Mutex<BTreeMap<(&'static str, String, String), Doing>>);
+pub struct Unseen {
+    done: Mutex<BTreeMap<Key, Doing>>,
+    /// What is being made at this moment.
+    making: Mutex<BTreeSet<Key>>,
+}
+
+type Key = (&'static str, String, String);
+
+/// An object is being made until this is dropped.
+#[derive(Debug)]
+pub struct Making<'a>(&'a Unseen, Key);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.making.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
 
 #[derive(Debug)]
 struct Doing {
@@ -37,7 +53,8 @@ struct Doing {
     until: Instant,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// In the order in which it can be done to one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Made,
     /// It was of this version then.
@@ -46,6 +63,13 @@ enum What {
 }
 
 impl Unseen {
+    /// This object is about to be made. None: somebody else is just making it.
+    pub fn making(&self, thing: Thing<'_>) -> Option<Making<'_>> {
+        let key = (thing.0, thing.1.to_owned(), thing.2.to_owned());
+        let first = self.making.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        first.then_some(Making(self, key))
+    }
+
     /// This object was made.
     pub fn made(&self, thing: Thing<'_>, metadata: &ObjectMeta) {
         self.remember(thing, metadata.uid.clone().unwrap_or_default(), What::Made);
@@ -66,7 +90,7 @@ impl Unseen {
     /// Is a watch still to tell of what was done to this object, of which that much is known?
     pub fn awaits(&self, thing: Thing<'_>, known: Option<Known<'_>>) -> bool {
         let key = (thing.0, thing.1.to_owned(), thing.2.to_owned());
-        let mut doings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doings = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(doing) = doings.get(&key) else { return false };
         let awaits = doing.until > Instant::now() && !doing.is_seen(known);
         if !awaits {
@@ -77,11 +101,14 @@ impl Unseen {
 
     fn remember(&self, thing: Thing<'_>, uid: String, what: What) {
         let now = Instant::now();
-        let mut doings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doings = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody asks for most of them again.
         doings.retain(|_, doing| doing.until > now);
         let key = (thing.0, thing.1.to_owned(), thing.2.to_owned());
-        doings.insert(key, Doing { uid, what, until: now + PATIENCE });
+        // Answers may come in another order than what they answer was done.
+        if !doings.get(&key).is_some_and(|last| last.uid == uid && last.what > what) {
+            doings.insert(key, Doing { uid, what, until: now + PATIENCE });
+        }
     }
 }
 
@@ -138,6 +165,25 @@ mod tests {
         unseen.removed(RUN, "u");
         assert!(unseen.awaits(RUN, known("u", "11")));
         assert!(!unseen.awaits(RUN, known("another", "12")));
+    }
+
+    #[test]
+    fn of_two_who_make_the_same_object_the_second_one_is_told() {
+        let unseen = Unseen::default();
+        let first = unseen.making(RUN);
+        assert!(first.is_some() && unseen.making(RUN).is_none());
+        drop(first);
+        assert!(unseen.making(RUN).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_come_late_make_nothing_forgotten() {
+        let unseen = Unseen::default();
+        unseen.changed(RUN, &of("12"));
+        unseen.made(RUN, &of("10"));
+        unseen.changed(RUN, &of("11"));
+        assert!(unseen.awaits(RUN, known("u", "11")));
+        assert!(!unseen.awaits(RUN, known("u", "12")));
     }
 
     #[tokio::test(start_paused = true)]
