@@ -108,8 +108,9 @@ def event_times(name):
 def prepare(bam_dir):
     BENCH.mkdir(parents=True, exist_ok=True)
     data = Path(bam_dir).resolve() / "glue_data"
-    if not data.is_dir():
-        sys.exit(f"{data}: there is no such folder; name one with GLUE's data: BAM_DIR=...")
+    missing = [task for task in ("rte", "cola", "sst", "mnli") if not (data / task / "train.tsv").is_file()]
+    if missing:
+        sys.exit(f"{data} lacks {', '.join(missing)}; name a folder with GLUE's data: BAM_DIR=...")
     for task in ("rte", "cola", "sst"):
         link_data(data / task, BENCH / "glue_data" / task)
     grow_mnli(data / "mnli", BENCH / "glue_data/mnli")
