@@ -285,8 +285,8 @@ pub enum Precision {
     /// 32-bit floating point.
     #[default]
     Fp32,
-    /// Activations and matrix products in 16 bits, with the range of 32 (bfloat16): about twice as fast on processors
-    /// that have instructions for it, with three significant digits.
+    /// Activations and matrix products in 16 bits, with the range of 32 (bfloat16): faster on processors
+    /// that have instructions for it, with two to three significant digits.
     Bf16,
 }
 
