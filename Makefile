@@ -48,7 +48,7 @@ test-long: ## many faults at random, in a cluster for 30 minutes (MINUTES=N)
 parity: setup ## compare the trainer with reference implementations in Python (large download)
 	bash tests/parity/run.sh
 
-bench: build ## measure the trainer beside transformers' Trainer (BAM_DIR=folder with GLUE's data; an hour and a half)
+bench: build ## measure the trainer beside transformers' Trainer (BAM_DIR=folder with GLUE's data; hours on 2 cores)
 	BAM_DIR="$(BAM_DIR)" tests/bench/run.sh
 	cargo bench -p bam-trainer
 
