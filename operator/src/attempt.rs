@@ -14,8 +14,8 @@ pub enum Config {
     Inputs(Box<InputsConfig>),
 }
 
-/// The run's spec with the folder in which an attempt sees the store (of an object store: its working copy), and the rung of the out-of-memory ladder. None: the
-/// spec is of a shape that the schema refuses.
+/// The run's spec with the folder in which an attempt sees the store (of an object store: its working copy), and the rung of
+/// the out-of-memory ladder. None: the spec is of a shape that the schema refuses.
 pub fn config(spec: &BamRunSpec, store: &str, micro_batch_tokens: Option<u32>) -> Option<Config> {
     let mut config = match (&spec.config, &spec.inputs) {
         (Some(config), _) => Config::Training(Box::new(config.clone())),

@@ -16,6 +16,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
+/// Of the names of a checkpoint's two files.
+const ENDINGS: [&str; 2] = ["safetensors", "json"];
 /// Key of the tensors' metadata: how many steps were skipped, as JSON; absent if none was.
 const SKIPPED: &str = "skipped";
 
@@ -67,7 +69,7 @@ pub fn save(
     basis: &Value,
 ) -> Result<PathBuf, CheckpointError> {
     std::fs::create_dir_all(attempt).map_err(|source| WriteError::new(attempt, source))?;
-    let path = attempt.join(format!("step-{step:06}.safetensors"));
+    let path = attempt.join(names(step)[0].as_str());
     let tensors = tensors(model, optimizer);
     let skipped = optimizer.skipped();
     let skipped = (skipped != Skipped::default()).then(|| serde_json::json!(skipped).to_string());
@@ -125,7 +127,7 @@ pub fn latest_valid(checkpoints: &Path, basis: &Value) -> Result<Search, Checkpo
     candidates.sort();
     let mut search = Search::default();
     for (step, attempt) in candidates.into_iter().rev() {
-        let path = attempt.join(format!("step-{step:06}.safetensors"));
+        let path = attempt.join(names(step)[0].as_str());
         match check(&path, step, basis)? {
             None => {
                 search.found = Some(Found { path, step });
@@ -223,7 +225,7 @@ fn differences<'a>(file: &TensorFile, wanted: impl Iterator<Item = (String, &'a 
 /// Only the attempt that writes into a folder may call this.
 pub fn prune(attempt: &Path, keep: usize) -> Result<(), CheckpointError> {
     let files = list(attempt)?;
-    let sealed = |step: &u64| files.contains(&attempt.join(format!("step-{step:06}.json")));
+    let sealed = |step: &u64| files.contains(&attempt.join(names(*step)[1].as_str()));
     let kept: Vec<u64> = steps(attempt)?.into_iter().filter(sealed).rev().take(keep).collect();
     let of_kept = |path: &Path| step_of(path).is_some_and(|step| kept.contains(&step));
     // Seals first: between the two removals, what remains is visibly unfinished.
@@ -255,9 +257,19 @@ fn steps(attempt: &Path) -> Result<BTreeSet<u64>, CheckpointError> {
 
 /// The step in a file's name, if it is part of a finished checkpoint.
 fn step_of(path: &Path) -> Option<u64> {
-    let name = path.file_name()?.to_str()?;
+    parse(path.file_name()?.to_str()?).map(|(step, _)| step)
+}
+
+/// The two files of a checkpoint: the tensors, and the seal, which makes them count.
+pub(crate) fn names(step: u64) -> [String; 2] {
+    ENDINGS.map(|ending| format!("step-{step:06}.{ending}"))
+}
+
+/// The step in such a name, and whether it is that of a seal.
+pub(crate) fn parse(name: &str) -> Option<(u64, bool)> {
     let (step, ending) = name.strip_prefix("step-")?.split_once('.')?;
-    matches!(ending, "safetensors" | "json").then(|| step.parse().ok()).flatten()
+    let [_, seal] = ENDINGS;
+    ENDINGS.contains(&ending).then(|| Some((step.parse().ok()?, ending == seal))).flatten()
 }
 
 fn is_ours(path: &Path) -> bool {

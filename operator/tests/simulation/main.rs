@@ -67,39 +67,6 @@ fn the_same_seed_is_the_same_history() {
     }
 }
 
-/// Which properties do not hold, how often, and where first: for a developer, when much does not hold.
-#[test]
-#[ignore = "a survey, which never fails"]
-fn survey() {
-    let schedules = setting("BAM_SIM_SCHEDULES").unwrap_or(SCHEDULES);
-    let next = AtomicU64::new(setting("BAM_SIM_FIRST").unwrap_or(0));
-    let last = next.load(Ordering::Relaxed) + schedules;
-    let found = std::sync::Mutex::new(std::collections::BTreeMap::<&str, Vec<(u64, String)>>::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= last {
-                        return;
-                    }
-                    let life = live(&Schedule::random(seed));
-                    for (property, holds) in properties::PROPERTIES {
-                        if let Err(message) = holds(&life) {
-                            found.lock().expect("no panic").entry(property).or_default().push((seed, message));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    for (property, mut cases) in found.into_inner().expect("no panic") {
-        cases.sort();
-        println!("{property}: {} of {schedules} schedules", cases.len());
-        cases.iter().take(5).for_each(|(seed, message)| println!("    {seed}: {message}"));
-    }
-}
-
 fn replay(seed: u64) {
     let schedule = Schedule::random(seed);
     let life = live(&schedule);

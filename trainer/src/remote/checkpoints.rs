@@ -1,9 +1,10 @@
-//! Which objects a run's checkpoints are, and which of them are of no more use. Pure. The names are those of
-//! [`crate::checkpoint`].
+//! Which objects a run's checkpoints are, and which of them are of no more use. Pure.
 
 use std::collections::BTreeSet;
 
 use bam_crds::store::CHECKPOINTS;
+
+use crate::checkpoint;
 
 /// One of the two objects of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,20 +22,14 @@ impl Part {
     pub(super) fn of(name: String) -> Option<Self> {
         let (folder, file) = name.rsplit_once('/')?;
         let (above, attempt) = folder.rsplit_once('/')?;
-        let (step, kind) = file.strip_prefix("step-")?.split_once('.')?;
-        let is_seal = match kind {
-            "json" => true,
-            "safetensors" => false,
-            _ => return None,
-        };
-        let step = step.parse().ok()?;
+        let (step, is_seal) = checkpoint::parse(file)?;
         above.ends_with(CHECKPOINTS).then(|| Self { attempt: attempt.to_owned(), step, is_seal, name: name.clone() })
     }
 }
 
 /// The two objects of a checkpoint, from the run's folder: tensors, then the seal.
 pub(super) fn names(attempt: &str, step: u64) -> [String; 2] {
-    ["safetensors", "json"].map(|kind| format!("{CHECKPOINTS}/{attempt}/step-{step:06}.{kind}"))
+    checkpoint::names(step).map(|name| format!("{CHECKPOINTS}/{attempt}/{name}"))
 }
 
 /// Steps and attempts of which both objects are there, newest first.

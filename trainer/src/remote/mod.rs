@@ -51,8 +51,6 @@ pub struct Remote {
 pub struct Object {
     /// From the root of the artifact store.
     pub name: String,
-    /// Its size.
-    pub bytes: u64,
     /// Stands for its content, if the store says so.
     pub e_tag: Option<String>,
 }
@@ -160,7 +158,7 @@ impl Remote {
         let found = found.map_err(|error| self.fault(Doing::List, folder, &error))?;
         let object = |meta: object_store::ObjectMeta| {
             let name = self.address.name(&meta.location)?;
-            Some(Object { name, bytes: meta.size, e_tag: meta.e_tag })
+            Some(Object { name, e_tag: meta.e_tag })
         };
         let mut objects: Vec<_> = found.into_iter().filter_map(object).collect();
         objects.sort_by(|one, other| one.name.cmp(&other.name));
