@@ -33,7 +33,7 @@ impl Run {
     fn train(&mut self) {
         let rows = [Row { number: 0, input_ids: &[1, 5, 9, 2], second: 3 }];
         let dropout = Dropout::of_step(1, self.step, Device::Cpu);
-        let output = self.model.forward(&MicroBatch::pad(&rows, Device::Cpu), &[0], &dropout);
+        let output = self.model.forward(&MicroBatch::pack(&rows, Device::Cpu), &[0], &dropout);
         let mut gradients = Gradients::new(self.model.parameters().len());
         gradients.add(&output[0].logits.square().sum(Kind::Float), self.model.parameters());
         self.optimizer.step(self.model.parameters_mut(), gradients, 0.1);

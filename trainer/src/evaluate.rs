@@ -47,13 +47,13 @@ impl Predictor<'_> {
     }
 }
 
-/// The chosen rows, padded to the longest of them.
+/// The chosen rows, end to end.
 pub(crate) fn batch(features: &FeatureTable, rows: &[usize], device: Device) -> MicroBatch {
     let row = |&row: &usize| {
         let features = features.row(row);
         model::Row { number: row as u64, input_ids: features.ids, second: features.second.into() }
     };
-    MicroBatch::pad(&rows.iter().map(row).collect::<Vec<_>>(), device)
+    MicroBatch::pack(&rows.iter().map(row).collect::<Vec<_>>(), device)
 }
 
 /// Scores of a task's dev set.

@@ -333,7 +333,7 @@ impl Step<'_> {
             model::Row { number: position as u64, input_ids: features.ids, second: features.second.into() }
         };
         let rows: Vec<_> = positions.iter().zip(&places).map(row).collect();
-        let batch = MicroBatch::pad(&rows, self.device);
+        let batch = MicroBatch::pack(&rows, self.device);
         self.waited.set(self.waited.get() + begin.elapsed());
         let head_of_row: Vec<usize> = places.iter().map(|(task, _)| *task).collect();
         let losses = model.forward(&batch, &head_of_row, &self.dropout).into_iter().map(|said| {

@@ -4,7 +4,7 @@
 use bam_crds::config::Precision;
 use bam_trainer::distill::{self, Teacher};
 use bam_trainer::model::{
-    BertConfig, Dropout, Head, MicroBatch, Model, Parameter, Pretrained, TensorBundle, TensorFile,
+    BertConfig, Dropout, Head, MicroBatch, Model, Parameter, Pretrained, Row, TensorBundle, TensorFile,
 };
 use bam_trainer::optim::{AdamWeightDecay, CLIP_NORM, Depth, Gradients, LearningRates, Outcome, Settings};
 use serde_json::Value;
@@ -99,26 +99,27 @@ impl Encoder {
         self.file.read(name).unwrap()
     }
 
-    /// The given rows, padded to `length`.
-    fn batch(&mut self, rows: &[i64], length: i64) -> MicroBatch {
-        let own = Tensor::from_slice(rows);
-        let mut table = |name: &str| self.file.read(name).unwrap().index_select(0, &own).narrow(1, 0, length);
-        let lengths = table("inputs/attention_mask").sum_dim_intlist(1, false, Kind::Int64);
-        MicroBatch {
-            input_ids: table("inputs/input_ids"),
-            segment_ids: table("inputs/token_type_ids"),
-            lengths: lengths.try_into().unwrap(),
-            rows: rows.iter().map(|&row| row as u64).collect(),
-        }
+    /// The given rows.
+    fn batch(&mut self, rows: &[i64]) -> MicroBatch {
+        let tables = ["input_ids", "attention_mask", "token_type_ids"].map(|name| self.read(&format!("inputs/{name}")));
+        let read = rows.iter().map(|&number| {
+            let [ids, mask, segments] = tables.each_ref().map(|table| Vec::<i64>::try_from(table.get(number)).unwrap());
+            let length = mask.iter().sum::<i64>() as usize;
+            let second = segments[..length].iter().position(|&segment| segment == 1).unwrap_or(length);
+            (number as u64, ids[..length].iter().map(|&id| id as u32).collect::<Vec<_>>(), second)
+        });
+        let read: Vec<_> = read.collect();
+        let rows = read.iter().map(|(number, input_ids, second)| Row { number: *number, input_ids, second: *second });
+        MicroBatch::pack(&rows.collect::<Vec<_>>(), Device::Cpu)
     }
 
-    fn shape(&mut self) -> (i64, i64) {
-        self.read("inputs/input_ids").size2().unwrap()
+    fn rows(&mut self) -> i64 {
+        self.read("inputs/input_ids").size2().unwrap().0
     }
 
     fn all(&mut self) -> MicroBatch {
-        let (rows, length) = self.shape();
-        self.batch(&(0..rows).collect::<Vec<_>>(), length)
+        let rows = self.rows();
+        self.batch(&(0..rows).collect::<Vec<_>>())
     }
 
     fn tasks(&mut self) -> Vec<usize> {
@@ -249,8 +250,8 @@ fn a_padded_batch_and_single_rows_give_the_same_logits() {
         let mut encoder = Encoder::open(name);
         let batch = encoder.all();
         let together = encoder.model.pooled(&batch, &Dropout::off());
-        for (row, &length) in batch.lengths.iter().enumerate() {
-            let alone = encoder.batch(&[row as i64], length);
+        for row in 0..batch.lengths.len() {
+            let alone = encoder.batch(&[row as i64]);
             let alone = encoder.model.pooled(&alone, &Dropout::off());
             for head in 0..encoder.model.heads().len() {
                 let logits = |pooled: &Tensor, rows: &[u64]| encoder.model.logits(head, pooled, rows, &Dropout::off());
@@ -265,17 +266,17 @@ fn a_padded_batch_and_single_rows_give_the_same_logits() {
 #[test]
 fn the_gradients_of_micro_batches_of_two_tasks_add_up_to_those_of_the_batch_with_dropout_and_teachers_too() {
     let mut encoder = Encoder::with_dropout("encoder_narrow.safetensors", 0.1);
-    let (rows, length) = encoder.shape();
+    let rows = encoder.rows();
     let rates = || [Dropout::off(), Dropout::of_step(3, 5, Device::Cpu)].into_iter();
     let mut norms = Vec::new();
     for (taught, dropout) in rates().map(|dropout| (false, dropout)).chain(rates().map(|dropout| (true, dropout))) {
         encoder.taught = taught;
         let whole = [encoder.all()];
         let expected = encoder.gradients(&whole, &dropout);
-        // Two rows together, the last ones alone and without padding.
-        let mut parts = vec![encoder.batch(&[1, 0], length)];
+        // Two rows together, the last ones alone.
+        let mut parts = vec![encoder.batch(&[1, 0])];
         for row in 2..rows {
-            parts.push(encoder.batch(&[row], whole[0].lengths[row as usize]));
+            parts.push(encoder.batch(&[row]));
         }
         let got = encoder.gradients(&parts, &dropout);
         let norm = |gradients: &[Tensor]| {

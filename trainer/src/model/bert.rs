@@ -6,7 +6,7 @@
 //! In bf16 the matrix products take activations and weights rounded to it, as autocast has it. The stream that they add
 //! to (residuals and their layer norms), the pooler and the heads stay in f32, and so do all parameters and gradients.
 
-use super::batch::MicroBatch;
+use super::batch::{Layout, MicroBatch};
 use super::config::{Activation, BertConfig};
 use super::dropout::{Dropout, Place};
 use super::parameter::Parameter;
@@ -86,18 +86,19 @@ impl<'a> Encoder<'a> {
 
     /// The pooled first token: f32 [rows, hidden].
     pub(super) fn pooled(&self, batch: &MicroBatch, dropout: &Dropout) -> Tensor {
-        let mask = batch.mask().to_kind(self.kind);
-        let pass = Pass { encoder: self, rows: &batch.rows, mask: &mask, dropout };
-        let mut hidden = pass.embed(batch);
+        let layout = batch.layout();
+        let mask = layout.mask.to_kind(self.kind);
+        let pass = Pass { encoder: self, batch, layout: &layout, mask: &mask, dropout };
+        let mut hidden = pass.embed();
         let layers = self.layers.chunks_exact(LAYER.len());
         let last = layers.len() - 1;
         for (number, parameters) in layers.enumerate() {
             // The pooler reads only the first token, so the last layer computes only that one
             // (its keys and values still come from all). The same numbers for 5/6 less work there.
-            let tokens = if number == last { hidden.narrow(1, 0, 1) } else { hidden.shallow_clone() };
-            hidden = pass.layer(number, &Layer::new(parameters), &tokens, &hidden);
+            let queries = if number == last { Queries::Firsts } else { Queries::All };
+            hidden = pass.layer(number, &Layer::new(parameters), queries, &hidden);
         }
-        self.pooler.apply(&hidden.select(1, 0)).tanh()
+        self.pooler.apply(&hidden).tanh()
     }
 }
 
@@ -155,60 +156,79 @@ impl<'a> Layer<'a> {
 /// One forward pass: what all layers share.
 struct Pass<'a> {
     encoder: &'a Encoder<'a>,
-    rows: &'a [u64],
+    batch: &'a MicroBatch,
+    layout: &'a Layout,
     mask: &'a Tensor,
     dropout: &'a Dropout,
 }
 
+/// The tokens that a layer computes.
+#[derive(Clone, Copy, PartialEq)]
+enum Queries {
+    All,
+    /// Each row's first one.
+    Firsts,
+}
+
 impl Pass<'_> {
-    /// Word, position and segment embeddings: f32 [rows, length, hidden].
-    fn embed(&self, batch: &MicroBatch) -> Tensor {
+    /// Word, position and segment embeddings: f32 [tokens, hidden].
+    fn embed(&self) -> Tensor {
         let [word, position, segment, norm @ ..] = self.encoder.embeddings else {
             unreachable!("the list begins with the three tables")
         };
-        let length = batch.input_ids.size()[1];
         // A sparse gradient: a step touches a few thousand of the table's rows, and the dense one would cost a pass
         // over the whole table for each micro-batch (3 to 10 % of a step of MiniLM's size).
-        let words = Tensor::embedding(&word.value, &batch.input_ids, -1, false, true);
-        let segments = Tensor::embedding(&segment.value, &batch.segment_ids, -1, false, false);
-        let sum = words + segments + position.value.narrow(0, 0, length);
-        let normal = Linear::new(norm).normalize(&sum, self.encoder.config.layer_norm_eps);
-        self.drop_hidden(normal, Place::Embeddings)
+        let words = Tensor::embedding(&word.value, &self.batch.input_ids, -1, false, true);
+        let segments = Tensor::embedding(&segment.value, &self.batch.segment_ids, -1, false, false);
+        let positions = Tensor::embedding(&position.value, &self.layout.positions, -1, false, false);
+        let normal = Linear::new(norm).normalize(&(words + segments + positions), self.encoder.config.layer_norm_eps);
+        self.drop_hidden(normal, Queries::All, Place::Embeddings)
     }
 
-    /// One layer. `queries` f32 [rows, queries, hidden] are the tokens to compute, `context`
-    /// f32 [rows, length, hidden] those that they attend to.
-    fn layer(&self, number: usize, layer: &Layer<'_>, queries: &Tensor, context: &Tensor) -> Tensor {
+    /// One layer: f32 [queries, hidden]. `context` f32 [tokens, hidden] is what they attend to.
+    fn layer(&self, number: usize, layer: &Layer<'_>, queries: Queries, context: &Tensor) -> Tensor {
         let (epsilon, kind) = (self.encoder.config.layer_norm_eps, self.encoder.kind);
-        let attended = self.attend(number, layer, &queries.to_kind(kind), &context.to_kind(kind));
+        let own = match queries {
+            Queries::All => context.shallow_clone(),
+            Queries::Firsts => context.index_select(0, &self.layout.firsts),
+        };
+        let attended = self.attend(number, layer, queries, &own.to_kind(kind), &context.to_kind(kind));
         let output = layer.attention_output.apply(&attended);
-        let output = self.drop_hidden(output, Place::Attention(number));
-        let hidden = layer.attention_norm.normalize(&(output + queries), epsilon);
+        let output = self.drop_hidden(output, queries, Place::Attention(number));
+        let hidden = layer.attention_norm.normalize(&(output + own), epsilon);
 
         let wide = self.activate(layer.intermediate.apply(&hidden.to_kind(kind)));
-        let output = self.drop_hidden(layer.output.apply(&wide), Place::FeedForward(number));
+        let output = self.drop_hidden(layer.output.apply(&wide), queries, Place::FeedForward(number));
         layer.output_norm.normalize(&(output + hidden), epsilon)
     }
 
-    /// Attention of all heads: [rows, queries, hidden].
+    /// Attention of all heads: [queries, hidden], of the `own` tokens [queries, hidden].
     ///
     /// softmax(Q K^T / sqrt(head size) + mask) V. The scale is applied to Q, which is smaller than the scores.
     /// libtorch's fused attention is no faster on a CPU (12 heads, 32 rows of 64 tokens, forward and backward: 9.6 against 9.3 ms)
     /// and has no place for this dropout.
-    fn attend(&self, number: usize, layer: &Layer<'_>, queries: &Tensor, context: &Tensor) -> Tensor {
-        let config = self.encoder.config;
-        let query = self.split(layer.query.apply(queries)) / (config.head_size() as f64).sqrt();
-        let key = self.split(layer.key.apply(context));
-        let value = self.split(layer.value.apply(context));
+    fn attend(&self, number: usize, layer: &Layer<'_>, queries: Queries, own: &Tensor, context: &Tensor) -> Tensor {
+        let (config, layout) = (self.encoder.config, self.layout);
+        let query = layer.query.apply(own) / (config.head_size() as f64).sqrt();
+        let query = match queries {
+            Queries::All => self.split(&layout.pad(&query)),
+            Queries::Firsts => self.split(&query.unsqueeze(1)),
+        };
+        let key = self.split(&layout.pad(&layer.key.apply(context)));
+        let value = self.split(&layout.pad(&layer.value.apply(context)));
         let scores = query.matmul(&key.transpose(-1, -2)) + self.mask;
         let rate = config.attention_probs_dropout_prob;
         let probabilities = scores.softmax(-1, scores.kind());
-        let kept = self.dropout.apply(probabilities, rate, self.rows, Place::Probabilities(number));
-        kept.matmul(&value).transpose(1, 2).reshape(queries.size())
+        let kept = self.dropout.apply(probabilities, rate, &self.batch.rows, Place::Probabilities(number));
+        let attended = kept.matmul(&value).transpose(1, 2);
+        match queries {
+            Queries::All => layout.unpad(&attended),
+            Queries::Firsts => attended.reshape(own.size()),
+        }
     }
 
     /// [rows, tokens, hidden] to [rows, heads, tokens, head size].
-    fn split(&self, hidden: Tensor) -> Tensor {
+    fn split(&self, hidden: &Tensor) -> Tensor {
         let config = self.encoder.config;
         let (rows, tokens) = (hidden.size()[0], hidden.size()[1]);
         hidden.view([rows, tokens, config.num_attention_heads, config.head_size()]).transpose(1, 2)
@@ -223,7 +243,11 @@ impl Pass<'_> {
         }
     }
 
-    fn drop_hidden(&self, hidden: Tensor, place: Place) -> Tensor {
-        self.dropout.apply(hidden, self.encoder.config.hidden_dropout_prob, self.rows, place)
+    fn drop_hidden(&self, hidden: Tensor, queries: Queries, place: Place) -> Tensor {
+        let (rate, rows) = (self.encoder.config.hidden_dropout_prob, &self.batch.rows);
+        match queries {
+            Queries::All => self.dropout.apply_to_tokens(hidden, rate, rows, &self.batch.lengths, place),
+            Queries::Firsts => self.dropout.apply(hidden, rate, rows, place),
+        }
     }
 }

@@ -84,6 +84,31 @@ impl Dropout {
     /// `values` is f32 or bf16 [rows, width], [rows, tokens, width] or [rows, heads, tokens, width]; `rows`
     /// are the rows' numbers in their step. Both formats drop the same elements.
     pub(super) fn apply(&self, values: Tensor, rate: f64, rows: &[u64], place: Place) -> Tensor {
+        // A line is numbered by its coordinates and not by its place in memory, which padding moves.
+        let (outer, inner) = match *values.size() {
+            [_, _] => (1, 1),
+            [_, tokens, _] => (1, tokens),
+            [_, heads, tokens, _] => (heads, tokens),
+            ref shape => unreachable!("activations have two to four axes, these have {shape:?}"),
+        };
+        let rows = rows.iter().map(|&number| Lines { row: number, outer, inner });
+        self.apply_to_lines(values, rate, rows, place)
+    }
+
+    /// The same of rows of these `lengths`, end to end: `values` is [tokens, width].
+    pub(super) fn apply_to_tokens(
+        &self,
+        values: Tensor,
+        rate: f64,
+        rows: &[u64],
+        lengths: &[i64],
+        place: Place,
+    ) -> Tensor {
+        let rows = rows.iter().zip(lengths).map(|(&row, &inner)| Lines { row, outer: 1, inner });
+        self.apply_to_lines(values, rate, rows, place)
+    }
+
+    fn apply_to_lines(&self, values: Tensor, rate: f64, rows: impl Iterator<Item = Lines>, place: Place) -> Tensor {
         if rate == 0.0 {
             return values;
         }
@@ -102,24 +127,29 @@ impl Dropout {
     }
 }
 
-/// The factors of dropout: 0 or 1 / (1 - rate), of the given shape.
-fn mask<T: Factor>(shape: &[i64], rate: f64, rows: &[u64], key: u64) -> Tensor {
-    // A line is numbered by its coordinates and not by its place in memory, which padding moves.
-    let (outer, inner, width) = match *shape {
-        [_, width] => (1, 1, width),
-        [_, tokens, width] => (1, tokens, width),
-        [_, heads, tokens, width] => (heads, tokens, width),
-        _ => unreachable!("activations have two to four axes, these have {shape:?}"),
-    };
+/// The lines of one row: `outer` times `inner` of them.
+struct Lines {
+    row: u64,
+    outer: i64,
+    inner: i64,
+}
+
+/// The factors of dropout: 0 or 1 / (1 - rate), of the given shape, whose last axis is a line.
+fn mask<T: Factor>(shape: &[i64], rate: f64, rows: impl Iterator<Item = Lines>, key: u64) -> Tensor {
+    let width = shape.last().copied().unwrap_or_default() as usize;
     let threshold = Threshold::<T>::new(rate);
     let mut factors = Tensor::empty(shape, (T::KIND, Device::Cpu));
     // SAFETY: the tensor was made just now, nothing else refers to it.
-    let values = unsafe { elements_mut::<T>(&mut factors) };
+    let mut values = unsafe { elements_mut::<T>(&mut factors) };
     let elements = values.len();
-    let of_rows = values.chunks_mut((outer * inner * width) as usize).zip(rows);
-    parallel::for_each(of_rows.collect(), elements, |(values, &row)| {
+    let of_rows = rows.map(|lines| {
+        let its = values.split_off_mut(..(lines.outer * lines.inner) as usize * width);
+        (its.expect("the rows' lines make up the values"), lines)
+    });
+    let of_rows = of_rows.collect();
+    parallel::for_each(of_rows, elements, |(values, Lines { row, inner, .. })| {
         let key = mix(key ^ mix(row));
-        for (line, values) in values.chunks_mut(width as usize).enumerate() {
+        for (line, values) in values.chunks_mut(width).enumerate() {
             let (outer, inner) = (line as u64 / inner as u64, line as u64 % inner as u64);
             threshold.fill(values, mix(key ^ (outer << 32 | inner)));
         }
@@ -226,6 +256,17 @@ mod tests {
         let company = dropped(&[3, 2, 20, 20], &[4, 5, 6], place);
         let alone = dropped(&[1, 2, 12, 12], &[5], place);
         assert_eq!(company.narrow(0, 1, 1).narrow(2, 0, 12).narrow(3, 0, 12), alone);
+    }
+
+    #[test]
+    fn rows_end_to_end_drop_what_they_drop_when_padded() {
+        let (dropout, place) = (Dropout::of_step(5, 3, Device::Cpu), Place::FeedForward(2));
+        let padded = dropped(&[3, 20, 8], &[4, 5, 6], place);
+        let ones = Tensor::ones([12 + 20 + 1, 8], (Kind::Float, Device::Cpu));
+        let packed = dropout.apply_to_tokens(ones, 0.1, &[4, 5, 6], &[12, 20, 1], place);
+        for (row, first, length) in [(0, 0, 12), (1, 12, 20), (2, 32, 1)] {
+            assert_eq!(padded.select(0, row).narrow(0, 0, length), packed.narrow(0, first, length));
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn encoder(model: &Model) -> Vec<(String, Tensor)> {
 
 fn pooled(model: &Model) -> Tensor {
     let rows = [Row { number: 0, input_ids: &[1, 5, 9, 2], second: 3 }];
-    tch::no_grad(|| model.pooled(&MicroBatch::pad(&rows, Device::Cpu), &Dropout::off()))
+    tch::no_grad(|| model.pooled(&MicroBatch::pack(&rows, Device::Cpu), &Dropout::off()))
 }
 
 #[test]
