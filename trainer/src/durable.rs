@@ -43,6 +43,15 @@ pub(crate) fn write<T>(path: &Path, content: impl FnOnce(&File) -> io::Result<T>
     bring(path, content, |unfinished| fs::rename(unfinished, path))
 }
 
+/// [`write`], unless `guard` is there by then: what is there stays, and what was written is dropped.
+pub(crate) fn write_unless<T>(
+    path: &Path,
+    guard: &Path,
+    content: impl FnOnce(&File) -> io::Result<T>,
+) -> Result<T, WriteError> {
+    bring(path, content, |unfinished| if guard.exists() { Ok(()) } else { fs::rename(unfinished, path) })
+}
+
 /// Writes a file unless there is one: of several writers the first one wins, and nobody sees half of it.
 pub(crate) fn place<T>(path: &Path, content: impl FnOnce(&File) -> io::Result<T>) -> Result<T, WriteError> {
     bring(path, content, |unfinished| match fs::hard_link(unfinished, path) {

@@ -234,7 +234,7 @@ impl RunFolder {
     }
 
     /// Writes an artifact and returns its entry for the manifest. What an attempt left that never got to its manifest is
-    /// replaced: it may come from another machine, or from other targets.
+    /// replaced: it may come from another machine, or from other targets. What a manifest names stays.
     ///
     /// # Errors
     /// If the store cannot be written.
@@ -248,7 +248,7 @@ impl RunFolder {
     /// If the store cannot be written.
     pub fn place_with<T>(&self, name: &str, content: impl FnOnce(&File) -> io::Result<T>) -> Result<Artifact, Failure> {
         let path = self.path(name);
-        durable::write(&path, content)?;
+        durable::write_unless(&path, &self.path(MANIFEST), content)?;
         let artifact = digest::of_file(&path).map_err(|error| Failure::store("read back", &path, &error))?;
         if let Some(remote) = &self.remote {
             remote.send(name, &artifact)?;
@@ -264,6 +264,9 @@ impl RunFolder {
         if let Some(remote) = &self.remote {
             remote.finish(pretty(manifest))?;
             return self.bring(MANIFEST);
+        }
+        if self.path(MANIFEST).exists() {
+            return Ok(());
         }
         if let Some(damage) = self.damage(manifest)?.into_iter().next() {
             let message =
@@ -370,3 +373,7 @@ pub(crate) fn pretty(value: &(impl serde::Serialize + ?Sized)) -> Vec<u8> {
     text.push(b'\n');
     text
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
