@@ -73,6 +73,8 @@ authorization: { mode: Webhook }
 tlsCertFile: $PKI/kubelet.crt
 tlsPrivateKeyFile: $PKI/kubelet.key
 clusterDomain: cluster.local
+# Tests kill the operator many times: they are not to wait for ever longer pauses.
+crashLoopBackOff: { maxContainerRestartPeriod: 1s }
 clusterDNS: [$DNS_SERVICE_IP]
 podLogsDir: $LOGS/pods
 volumePluginDir: $STATE/kubelet/volume-plugins
