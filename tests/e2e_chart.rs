@@ -111,6 +111,8 @@ fn it_installs_these_objects_and_no_others() {
         "CustomResourceDefinition - bamexperiments.bam.dev",
         "CustomResourceDefinition - bamruns.bam.dev",
         "Deployment bam-system bam-operator",
+        "Role bam-system bam-operator-lease",
+        "RoleBinding bam-system bam-operator-lease",
         "Service bam-system bam-operator-metrics",
         "ServiceAccount bam-system bam-operator",
     ];
@@ -120,6 +122,7 @@ fn it_installs_these_objects_and_no_others() {
         "crds.install=false",
         "rbac.aggregate=false",
         "metrics.dashboard.enabled=false",
+        "leaderElection=false",
         "watchNamespace=\"research\"",
     ]);
     let expected = [
@@ -130,6 +133,29 @@ fn it_installs_these_objects_and_no_others() {
         "ServiceAccount bam-system bam-operator",
     ];
     assert_eq!(names(&least), expected.map(str::to_owned).into());
+}
+
+#[test]
+fn of_several_operators_one_leads_by_a_lease_of_its_own_namespace() {
+    let several = rendered(&["replicas=2", "watchNamespace=\"research\""]);
+    let deployment = one(&several, "Deployment", "bam-operator");
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    assert_eq!(deployment["spec"]["strategy"]["type"], "RollingUpdate");
+    let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+    assert!(arguments.as_array().unwrap().contains(&json!("--lease=bam-operator")), "{arguments}");
+    let role = one(&several, "Role", "bam-operator-lease");
+    assert_eq!(role["metadata"]["namespace"], "bam-system");
+    assert_eq!(
+        role["rules"],
+        json!([
+            { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] },
+            { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["bam-operator"], "verbs": ["get", "update"] },
+        ])
+    );
+    let alone = rendered(&["leaderElection=false"]);
+    assert_eq!(one(&alone, "Deployment", "bam-operator")["spec"]["strategy"]["type"], "Recreate");
+    let refused = render(&["replicas=2", "leaderElection=false"], &[]).unwrap_err();
+    assert!(refused.contains("set leaderElection=true"), "{refused}");
 }
 
 #[test]

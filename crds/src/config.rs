@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Hyperparameters;
 use crate::identity::{Digest, SEMANTICS_VERSION, is_default};
+use crate::names::OBJECT_NAME_PATTERN;
 use crate::task::{CustomTask, TaskFiles, name_problem};
 
 /// One training of one model: what it learns, and how that is carried out.
@@ -401,6 +402,19 @@ pub struct Fetch {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 64))]
     pub lock: BTreeMap<String, Digest>,
+    /// A Secret in the experiment's namespace, whose keys become environment variables of the pod that fetches: HF_TOKEN, for
+    /// a model that is not everyone's, or HTTPS_PROXY. The operator does not read it. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// A Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
+    pub name: String,
 }
 
 /// What a check of the inputs found: the identities that runs are made of.

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::HyperparameterOverrides;
+pub use crate::config::SecretRef;
 use crate::config::{Fetch, Fold, InputsReport, Precision};
 use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
@@ -63,6 +64,8 @@ use crate::task::{CustomTask, TASK_NAME_PATTERN, TaskFiles};
     .message("a task has options for a teacher of its own, and a teacher in distill.teachers that is not trained here: remove one of them").field_path(".tasks"))]
 #[x_kube(validation = Rule::new("self.trials == 1 || !has(self.hyperparameters) || !has(self.hyperparameters.initSeed) || !has(self.hyperparameters.dataSeed) || !has(self.hyperparameters.dropoutSeed)")
     .message("initSeed, dataSeed and dropoutSeed together leave nothing in which trials could differ: remove one of them, or set `trials: 1`").field_path(".trials"))]
+#[x_kube(validation = Rule::new("!has(self.distill) || !has(self.distill.outOfFold) || ((!has(self.distill.qualityGate) || self.distill.qualityGate.bestOf == 1) && self.tasks.all(t, !has(t.teacher) || !has(t.teacher.qualityGate) || t.teacher.qualityGate.bestOf == 1))")
+    .message("each part of the rows has one teacher with `outOfFold`, and none can be chosen: remove it, or `bestOf`").field_path(".distill.outOfFold"))]
 #[x_kube(validation = Rule::new("!has(self.fetch) || !has(self.storage.objectStore)")
     .message("`fetch` downloads into the folder of a claim, and not into an object store: put glue_data and pretrained_models there, and remove it").field_path(".fetch"))]
 pub struct BamExperimentSpec {
@@ -108,6 +111,12 @@ pub struct BamExperimentSpec {
     /// false, it goes on from there. What another experiment needs too goes on. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspend: bool,
+    /// Seconds that it may take, counted from its first look at the inputs and anew whenever it is resumed. Then it has failed,
+    /// and what trains for it alone writes a checkpoint and stops; raised, it goes on from there. Default: as long as it takes.
+    /// Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub active_deadline_seconds: Option<u32>,
     /// Seconds after its end, good or bad, at which this object is deleted, and with it the runs that nobody else needs. What
     /// was trained stays in the store. Default: it stays. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +168,42 @@ pub struct TeacherSpec {
     /// Options of this teacher alone, above those of `distill.hyperparameters`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hyperparameters: HyperparameterOverrides,
+    /// What this teacher must reach, instead of `distill.qualityGate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality_gate: Option<QualityGate>,
+}
+
+/// What a teacher that is trained here must reach on its dev rows before a student learns from it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.min) || self.bestOf > 1", "message": "holds nothing back: set `min`, the least that will do, or `bestOf`, the number of teachers to choose from"},
+]))]
+pub struct QualityGate {
+    /// The least that will do, as results show it: "60" is 60 per cent. Default: everything will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Decimal>,
+    /// The metric to judge by, one of the task's results. Default: the task's main metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = TASK_NAME_PATTERN))]
+    pub metric: Option<String>,
+    /// Train so many, with seeds 1, 2 and so on, and let the best one teach. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 16))]
+    pub best_of: u32,
+    /// What is done when none of them reaches `min`. Default Fail.
+    #[serde(default)]
+    pub on_failure: GateFailure,
+}
+
+/// What is done when no teacher is good enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GateFailure {
+    /// No student is trained: the experiment fails, and says what was reached.
+    #[default]
+    Fail,
+    /// The best one teaches all the same.
+    Continue,
 }
 
 /// How the student learns from its teachers.
@@ -187,6 +232,9 @@ pub struct DistillSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 32))]
     pub teachers: BTreeMap<String, NamedTeachers>,
+    /// What every teacher that is trained here must reach before a student learns from it. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality_gate: Option<QualityGate>,
     /// Options of all teachers. What describes the inputs (`maxSeqLength`, `doLowerCase`, `doubleUnordered`, `debug`) is
     /// taken from the student where it is absent here.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -320,15 +368,6 @@ pub struct ObjectStoreSpec {
     pub secret_ref: Option<SecretRef>,
 }
 
-/// A Secret.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SecretRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
-    pub name: String,
-}
-
 /// A persistent volume claim.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -398,6 +437,11 @@ pub struct FailurePolicy {
     #[serde(default = "ten")]
     #[schemars(range(min = 0, max = 1000))]
     pub infrastructure_retries: u32,
+    /// Seconds that an attempt may wait for a machine, an image or a volume. Then its run has failed. Default: as long as it
+    /// takes. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub pending_deadline_seconds: Option<u32>,
 }
 
 fn ten() -> u32 {
@@ -406,7 +450,7 @@ fn ten() -> u32 {
 
 impl Default for FailurePolicy {
     fn default() -> Self {
-        Self { application_retries: one(), infrastructure_retries: ten() }
+        Self { application_retries: one(), infrastructure_retries: ten(), pending_deadline_seconds: None }
     }
 }
 
@@ -428,6 +472,13 @@ pub enum ExperimentPhase {
     Complete,
     /// A run failed for good.
     Failed,
+}
+
+impl ExperimentPhase {
+    /// Will nothing more happen?
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Complete | Self::Failed)
+    }
 }
 
 /// Where an experiment stands, written by the operator.
@@ -462,6 +513,9 @@ pub struct BamExperimentStatus {
     /// The runs behind the names in `distill.teachers`, by where these stand in there: `rte`, or `rte.ensemble[0]`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub named_teachers: BTreeMap<String, String>,
+    /// The teachers that have passed their quality gate, by task: the runs that teach.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub passed_gate: BTreeMap<String, Vec<String>>,
     /// Every run, in the order in which they can start.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -105,16 +105,26 @@ impl Cluster {
         living.map(|it| (it["name"].as_str().unwrap().to_owned(), it["uid"].as_str().unwrap().to_owned())).collect()
     }
 
-    /// The operator dies, as of a -9, and another one comes up some time. Its pod goes, too: a container that is killed
-    /// again and again is started later and later.
+    /// The operator dies, as of a -9, and is started again by its kubelet (that of `make cluster` does not wait longer each time,
+    /// as others do).
     pub fn kill_operator(&self) {
-        for (name, uid) in self.operators() {
+        for (_, uid) in self.operators() {
             kill(&uid, "bam-operator");
-            self.kubectl(&["delete", "pod", "-n", SYSTEM, &name, "--grace-period=0", "--force", "--wait=false"], "");
         }
     }
 
-    /// No operator, or one.
+    /// The pod that does the work, of those of the operator.
+    pub fn leader(&self) -> String {
+        let lease = self.get(&["lease", "-n", SYSTEM, "bam-operator"]);
+        lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A pod of the operator is told to end.
+    pub fn stop_operator(&self, pod: &str) {
+        self.kubectl(&["delete", "pod", "-n", SYSTEM, pod, "--wait=false"], "");
+    }
+
+    /// So many operators.
     pub fn scale_operator(&self, replicas: u32) {
         let replicas = format!("--replicas={replicas}");
         self.kubectl(&["scale", "-n", SYSTEM, "deployment/bam-operator", &replicas], "");
@@ -123,7 +133,7 @@ impl Cluster {
 
     /// Until the operator has seen everything.
     pub fn operator_is_back(&self) {
-        let deadline = Instant::now() + Duration::from_secs(90);
+        let deadline = Instant::now() + Duration::from_secs(360);
         let status = ["rollout", "status", "-n", SYSTEM, "deployment/bam-operator", "--timeout=60s"];
         // The API server may be away itself.
         while !self.try_kubectl(&status, "").0 {

@@ -183,7 +183,7 @@ fn memory_that_is_enough_for_a_smaller_micro_batch_is_enough() {
 }
 
 #[test]
-fn suspended_in_the_middle_it_stops_at_no_cost_and_goes_on_where_it_was() {
+fn suspended_in_the_middle_or_out_of_time_it_stops_at_no_cost_and_goes_on_where_it_was() {
     let Some(namespace) = Namespace::new("suspend and resume") else { return };
     namespace.apply(&disturbed());
     let student = at_work(&namespace, Role::Student, "rte");
@@ -193,6 +193,19 @@ fn suspended_in_the_middle_it_stops_at_no_cost_and_goes_on_where_it_was() {
     let status = namespace.run_when(&student, "waits", |status| status.phase == RunPhase::Pending);
     assert_eq!(status.history.last().and_then(|last| last.reason), Some(ExitReason::Checkpointed), "{status:#?}");
     assert_eq!((status.failures.infrastructure, status.failures.application), (0, 0), "{status:#?}");
-    namespace.apply(&with(disturbed(), "suspend", false));
+    // Resumed, it has one second.
+    namespace.apply(&with(disturbed(), "activeDeadlineSeconds", 1));
+    namespace.within(60, "it has failed, and no pod is left", |seen| {
+        let conditions = seen.experiment("disturbed")?.conditions;
+        let failed = conditions.into_iter().find(|it| it.type_ == "Failed" && it.status == "True")?;
+        assert_eq!(failed.reason, "DeadlineExceeded", "{failed:?}");
+        seen.all(Kind::Pod).is_empty().then_some(())
+    });
+    namespace.apply(&with(disturbed(), "activeDeadlineSeconds", 3600));
+    let status = namespace.run_when(&student, "goes on", |status| status.phase == RunPhase::Running);
+    assert_eq!((status.failures.infrastructure, status.failures.application), (0, 0), "{status:#?}");
+    namespace.within(60, "it is not failed any more", |seen| {
+        (seen.experiment("disturbed")?.phase != ExperimentPhase::Failed).then_some(())
+    });
     ends_as_if_nothing_had_been(&namespace, &["Student rte+mrpc"]);
 }

@@ -71,10 +71,17 @@ fn an_image_that_cannot_be_pulled_is_said_to_be_waited_for() {
 }
 
 #[test]
-fn a_pod_that_no_node_has_room_for_says_what_the_scheduler_says() {
+fn a_pod_that_no_node_has_room_for_says_what_the_scheduler_says_and_is_given_up_in_time() {
     let Some(namespace) = Namespace::new("no room") else { return };
-    namespace.apply(&with(debug("huge", &["rte"]), "compute/resources/requests/memory", "900Ti"));
+    let huge = with(debug("huge", &["rte"]), "compute/resources/requests/memory", "900Ti");
+    namespace.apply(&with(huge, "failurePolicy/pendingDeadlineSeconds", 20));
     waits(&namespace, 20, "huge", "Starting", &["waits for a node: 0/", "Insufficient memory"]);
+    namespace.within(60, "it has failed, and no pod is left", |seen| {
+        let conditions = seen.experiment("huge")?.conditions;
+        let failed = conditions.into_iter().find(|it| it.type_ == "Failed" && it.status == "True")?;
+        assert!(failed.message.contains("longer than failurePolicy.pendingDeadlineSeconds (20 s)"), "{failed:?}");
+        seen.all(Kind::Pod).is_empty().then_some(())
+    });
 }
 
 #[test]

@@ -37,6 +37,27 @@ fn the_operator_killed_in_every_phase_goes_on() {
 }
 
 #[test]
+fn of_two_operators_one_works_and_the_other_takes_over() {
+    let Some(namespace) = Namespace::alone("two operators") else { return };
+    namespace.scale_operator(2);
+    namespace.apply(&disturbed());
+    let mut leaders = vec![namespace.leader()];
+    for phase in [ExperimentPhase::TrainingTeachers, ExperimentPhase::TrainingStudent] {
+        namespace.wait_for("disturbed", phase);
+        let last = leaders.last().unwrap().clone();
+        namespace.stop_operator(&last);
+        leaders.push(namespace.eventually(30, "the other one leads", || {
+            Some(namespace.leader()).filter(|leader| !leader.is_empty() && *leader != last)
+        }));
+        namespace.took("another one leads");
+        namespace.operator_is_back();
+    }
+    println!("{leaders:?}");
+    ends_as_if_nothing_had_been(&namespace, &[]);
+    namespace.scale_operator(1);
+}
+
+#[test]
 fn what_ends_while_the_operator_is_down_is_taken_up_when_it_is_back() {
     let Some(namespace) = Namespace::alone("the operator down") else { return };
     namespace.apply(&disturbed());

@@ -1,5 +1,5 @@
-//! Every call to the API server that changes something: each with a time limit, each counted. What is made or changed comes
-//! back as it is then: its identity, its version.
+//! Every call to the API server that changes something: each with a time limit, each counted, none begun by an operator that
+//! does not lead. What is made or changed comes back as it is then: its identity, its version.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bam_crds::{BamExperiment, BamRun, BamRunSpec, names};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::error::Error;
+use super::lease::Leadership;
 use super::metrics::Metrics;
 use crate::plan::Reopened;
 
@@ -27,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Server {
     client: Client,
     metrics: Arc<Metrics>,
+    leadership: Leadership,
 }
 
 /// An object of ours: where it is, and which of that name.
@@ -41,9 +44,40 @@ pub struct Object<'a> {
 }
 
 impl Server {
-    /// Reaches it through this client.
-    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics }
+    /// Reaches it through this client, and changes nothing there without leadership.
+    pub fn new(client: Client, metrics: Arc<Metrics>, leadership: Leadership) -> Self {
+        Self { client, metrics, leadership }
+    }
+
+    /// The lease of this name, if there is one.
+    ///
+    /// # Errors
+    /// If nobody can say.
+    pub async fn lease(&self, namespace: &str, name: &str) -> Result<Option<Lease>, Error> {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
+        self.call("get", "leases", &format!("look at the lease {name}"), api.get_opt(name)).await
+    }
+
+    /// Makes a lease.
+    ///
+    /// # Errors
+    /// 409 if there is one of that name.
+    pub async fn make_lease(&self, namespace: &str, lease: &Lease) -> Result<Lease, Error> {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
+        let what = format!("make the lease {}", lease.name_any());
+        self.call("create", "leases", &what, api.create(&parameters, lease)).await
+    }
+
+    /// Writes a lease that is still of the version that it says.
+    ///
+    /// # Errors
+    /// 404 or 409 if it is gone, or of another version.
+    pub async fn replace_lease(&self, namespace: &str, lease: &Lease) -> Result<Lease, Error> {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
+        let (name, what) = (lease.name_any(), format!("write the lease {}", lease.name_any()));
+        self.call("update", "leases", &what, api.replace(&name, &parameters, lease)).await
     }
 
     /// Is this experiment still there, and to stay? Asked of the API server itself: watches tell of one kind sooner than of
@@ -97,7 +131,7 @@ impl Server {
             ..DeleteParams::default()
         };
         let what = format!("delete experiment {}", experiment.name);
-        self.call("delete", "bamexperiments", &what, api.delete(experiment.name, &parameters)).await.map(drop)
+        self.change("delete", "bamexperiments", &what, api.delete(experiment.name, &parameters)).await.map(drop)
     }
 
     /// Makes a run whose owner is `maker`.
@@ -126,7 +160,7 @@ impl Server {
         let run = BamRun { metadata, spec: spec.clone(), status: None };
         let api: Api<BamRun> = Api::namespaced(self.client.clone(), maker.namespace);
         let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
-        let made = self.call("create", "bamruns", &format!("make run {name}"), api.create(&parameters, &run)).await?;
+        let made = self.change("create", "bamruns", &format!("make run {name}"), api.create(&parameters, &run)).await?;
         Ok(made.metadata)
     }
 
@@ -166,7 +200,7 @@ impl Server {
         let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
         let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
         let what = format!("make Job {}", job.metadata.name.as_deref().unwrap_or_default());
-        Ok(self.call("create", "jobs", &what, api.create(&parameters, job)).await?.metadata)
+        Ok(self.change("create", "jobs", &what, api.create(&parameters, job)).await?.metadata)
     }
 
     /// Removes an attempt's Job and its pods.
@@ -181,7 +215,7 @@ impl Server {
             ..DeleteParams::default()
         };
         let what = format!("remove Job {}", job.name);
-        self.call("delete", "jobs", &what, api.delete(job.name, &parameters)).await.map(drop)
+        self.change("delete", "jobs", &what, api.delete(job.name, &parameters)).await.map(drop)
     }
 
     /// Writes the status of an experiment that is still of this version: what was decided from an older look, perhaps by
@@ -231,7 +265,7 @@ impl Server {
         let parameters = PatchParams::apply(names::OPERATOR).force();
         let patch = Patch::Apply(patch);
         let what = format!("write the status of {} {}", K::kind(&()), of.name);
-        let written = self.call("patch", kind, &what, api.patch_status(of.name, &parameters, &patch)).await?;
+        let written = self.change("patch", kind, &what, api.patch_status(of.name, &parameters, &patch)).await?;
         Ok(written.meta().clone())
     }
 
@@ -247,7 +281,21 @@ impl Server {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), of.namespace);
         let what = format!("change {} {}", K::kind(&()), of.name);
-        Ok(self.call("patch", kind, &what, api.patch(of.name, parameters, &patch)).await?.meta().clone())
+        Ok(self.change("patch", kind, &what, api.patch(of.name, parameters, &patch)).await?.meta().clone())
+    }
+
+    /// A call that changes what is to be changed by one operator alone.
+    async fn change<T>(
+        &self,
+        verb: &'static str,
+        kind: &'static str,
+        what: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        if !self.leadership.holds() {
+            return Err(Error::NotLeading { what: what.to_owned() });
+        }
+        self.call(verb, kind, what, call).await
     }
 
     /// One call, with its time limit. Retries of the client count into it.

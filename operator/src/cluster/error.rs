@@ -21,6 +21,12 @@ pub enum Error {
         /// How long it was waited for.
         after: Duration,
     },
+    /// Another operator does the work.
+    #[error("cannot {what}: this operator does not lead (any more)")]
+    NotLeading {
+        /// What was not tried.
+        what: String,
+    },
 }
 
 impl Error {
@@ -28,7 +34,7 @@ impl Error {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Api { source, .. } => code(source),
-            Self::Timeout { .. } => None,
+            Self::Timeout { .. } | Self::NotLeading { .. } => None,
         }
     }
 
@@ -42,7 +48,7 @@ impl Error {
         match self {
             Self::Timeout { .. } => "timeout",
             Self::Api { .. } if self.code() == Some(409) => "conflict",
-            Self::Api { .. } => "error",
+            Self::Api { .. } | Self::NotLeading { .. } => "error",
         }
     }
 }

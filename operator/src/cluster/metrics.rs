@@ -14,7 +14,7 @@ use bam_crds::ExitReason;
 use bam_crds::run::{AttemptRecord, Role};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde::Serialize;
 
 mod gauges;
@@ -36,7 +36,7 @@ pub const WATCHED: [&str; 6] = ["bamexperiments", "bamruns", "jobs", "pods", "pe
 /// What can be of a form that it does not understand.
 pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
 /// What it asks of the API server beside its watches.
-pub const REQUESTS: [(&str, &str); 12] = [
+pub const REQUESTS: [(&str, &str); 15] = [
     ("get", "bamexperiments"),
     ("delete", "bamexperiments"),
     ("patch", "bamexperiments/status"),
@@ -49,6 +49,9 @@ pub const REQUESTS: [(&str, &str); 12] = [
     ("list", "pods"),
     ("create", "events"),
     ("patch", "events"),
+    ("get", "leases"),
+    ("create", "leases"),
+    ("update", "leases"),
 ];
 /// What the API server answers. `conflict`: 409, somebody was there before.
 pub const API_RESULTS: [&str; 4] = ["ok", "conflict", "error", "timeout"];
@@ -80,6 +83,7 @@ pub struct Metrics {
     api_requests: IntCounterVec,
     api_seconds: HistogramVec,
     progress_pulls: IntCounterVec,
+    leads: IntGauge,
     gauges: Gauges,
     seen: Once,
 }
@@ -125,6 +129,11 @@ impl Metrics {
                 &API_SECONDS,
             ),
             progress_pulls: counters("bam_progress_pulls_total", "Trainers asked for their progress.", &["result"]),
+            leads: register(
+                &registry,
+                IntGauge::new("bam_operator_leader", "1 while this operator does the work, 0 while another one does.")
+                    .expect("a valid metric"),
+            ),
             gauges: Gauges::new(),
             seen: Once::new(),
             registry,
@@ -215,6 +224,11 @@ impl Metrics {
     /// A trainer was asked for its progress: one of [`PULL_RESULTS`].
     pub fn progress_pull(&self, result: &'static str) {
         self.progress_pulls.with_label_values(&[known(&PULL_RESULTS, result)]).inc();
+    }
+
+    /// This operator does the work from now on.
+    pub fn leads(&self) {
+        self.leads.set(1);
     }
 
     /// How things stand now. To be called when all watches have told of what there is, and then after every change or

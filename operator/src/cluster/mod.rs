@@ -14,6 +14,7 @@ mod clock;
 mod error;
 pub mod facts;
 pub mod job;
+mod lease;
 pub mod metrics;
 pub mod observe;
 mod progress;
@@ -44,6 +45,7 @@ pub use clock::Clock;
 pub use error::Error;
 use facts::{ExperimentFacts, PodFacts, RunFacts};
 use job::{Owner, Trainer};
+use lease::Leadership;
 use metrics::Metrics;
 use observe::Seen;
 use progress::Told;
@@ -73,6 +75,7 @@ const JOBS: &str = "jobs";
 /// A cluster as a platform.
 pub struct Cluster {
     server: Server,
+    leadership: Leadership,
     clock: Clock,
     recorder: Recorder,
     trainer: Trainer,
@@ -261,6 +264,9 @@ impl Cluster {
 
     /// Tells what happened. Events are for people: none of them is worth a failed pass.
     async fn tell(&self, subject: &Subject, reference: &ObjectReference, story: Vec<Chapter>) {
+        if !self.leadership.holds() {
+            return;
+        }
         for Chapter { warning, reason, action, note, run } in story {
             let secondary = run.and_then(|run| {
                 let facts = self.seen.runs.get(&subject.namespace, &run)?;

@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFacts, RunFacts};
 use super::job;
 use crate::plan::Why;
-use crate::plan::experiment::{self, Run};
+use crate::plan::experiment::{self, Run, is_halted};
 use crate::plan::graph;
 use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
@@ -54,6 +54,7 @@ impl Seen {
             status: experiment.status.clone().unwrap_or_default(),
             // The check is the experiment's own: what it finds may be out of date for the next one.
             inputs_key: facts.uid.clone(),
+            timed: true,
             limit: experiment.spec.max_parallel_runs,
             ..experiment::Observed::default()
         };
@@ -61,8 +62,15 @@ impl Seen {
         seen.teachers = teachers::find(name, &experiment.spec, &seen.status, &here);
         // The other runs have names only after this one has said what the inputs are.
         here.add(&mut seen, &graph::inputs(&experiment.spec, &facts.uid).name, &facts.uid);
-        for node in seen.graph(&experiment).trainings {
+        let graph = seen.graph(&experiment);
+        for node in &graph.trainings {
             here.add(&mut seen, &node.name, &facts.uid);
+        }
+        // Who teaches, and so the students' names, is known only when the teachers are.
+        if !graph.gates.is_empty() {
+            for node in seen.graph(&experiment).trainings {
+                here.add(&mut seen, &node.name, &facts.uid);
+            }
         }
         here.add_teachers_of_named(&mut seen, &facts.uid);
         Some((experiment, seen))
@@ -128,11 +136,11 @@ impl Seen {
         teachers.collect()
     }
 
-    /// Are all of these known, and suspended? A run without an owner was left to itself by a person, and goes on.
+    /// Are all of these known, and suspended or out of time? A run without an owner was left to itself by a person, and goes on.
     fn is_suspended(&self, namespace: &str, owners: &[(String, String)]) -> bool {
         let suspended = |name: &str, uid: &str| {
             let facts = self.experiments.get(namespace, name).filter(|facts| facts.uid == uid);
-            facts.is_some_and(|facts| facts.living().is_some_and(|experiment| experiment.spec.suspend))
+            facts.is_some_and(|facts| facts.living().is_some_and(is_halted))
         };
         !owners.is_empty() && owners.iter().all(|(name, uid)| suspended(name, uid))
     }

@@ -28,6 +28,9 @@ const AT_ONCE: usize = 16;
 /// Trainers that are asked in one round; the others have their turn in the next ones.
 const A_ROUND: usize = 256;
 
+/// Of progress at most this many statuses are written in a second, of runs and of the experiments that own them.
+const WRITES_A_SECOND: u32 = 20;
+
 /// More steps or rows nobody has.
 const MOST_UNITS: u64 = 1 << 48;
 
@@ -77,6 +80,7 @@ pub async fn follow(
             running.truncate(A_ROUND);
             (0..surplus).for_each(|_| metrics.progress_pull("skipped"));
         }
+        let mut further = Vec::new();
         let mut answers = stream::iter(running)
             .map(|(run, address)| async move { (run, ask(&address).await) })
             .buffer_unordered(AT_ONCE);
@@ -86,11 +90,17 @@ pub async fn follow(
                     metrics.progress_pull("ok");
                     let before = told.lock().insert(run.clone(), progress.clone());
                     if before != Some(progress) {
-                        changed(&run.0, &run.1);
+                        further.push(run);
                     }
                 }
                 Err(result) => metrics.progress_pull(result),
             }
+        }
+        for (namespace, run) in further {
+            changed(&namespace, &run);
+            let owners = seen.runs.get(&namespace, &run).map_or(0, |facts| facts.owners.len());
+            let writes = u32::try_from(1 + owners).unwrap_or(u32::MAX);
+            tokio::time::sleep(Duration::from_secs(1).saturating_mul(writes) / WRITES_A_SECOND).await;
         }
     }
 }

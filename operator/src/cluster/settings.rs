@@ -17,6 +17,10 @@ pub struct Settings {
     /// The only namespace to look at [default: all].
     #[arg(long, env = "BAM_NAMESPACE", value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+    /// Lease in the operator's own namespace: of several operators with the same one, one works at a time [default: none, this
+    /// one works alone].
+    #[arg(long, env = "BAM_LEASE", value_name = "NAME")]
+    pub lease: Option<String>,
     /// Where /healthz, /readyz and /metrics are answered.
     #[arg(long, env = "BAM_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

@@ -20,6 +20,7 @@ use super::api::Server;
 use super::cache::Changed;
 use super::facts::{PodFacts, RunFacts};
 use super::job::Trainer;
+use super::lease::{Candidate, Leadership};
 use super::metrics::{Metrics, State};
 use super::observe::Seen;
 use super::progress::{self, Told};
@@ -81,7 +82,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     let mut over = stop.clone();
     let until = async move { drop(over.wait_for(|stop| *stop).await) };
     let server = tokio::spawn(serve(listener, reports.health.clone(), reports.metrics.clone(), until));
-    operate(settings, Outside { client, clock: Clock::system(), stop }, reports).await?;
+    operate(settings, Outside { client, clock: Clock::system(), name: name(), stop }, reports).await?;
     server.await??;
     tracing::info!("stopped");
     Ok(())
@@ -93,6 +94,8 @@ pub struct Outside {
     pub client: Client,
     /// The time.
     pub clock: Clock,
+    /// Of this operator: no other one that runs has it.
+    pub name: String,
     /// True as soon as the operator is to stop.
     pub stop: flag::Receiver<bool>,
 }
@@ -111,16 +114,22 @@ pub fn reports() -> Reports {
 /// # Errors
 /// If a part of it ends that must not.
 pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> Result<(), Box<dyn std::error::Error>> {
-    let Outside { client, clock, stop } = outside;
+    let Outside { client, clock, name, stop } = outside;
     let (wake, woken) = mpsc::unbounded_channel();
     let (seen, told) = (Arc::new(Seen::default()), Arc::new(Told::default()));
     let mut tasks = JoinSet::new();
     start_watches(&mut tasks, &client, settings.namespace.as_deref(), &reports, &seen, &wake);
-    let instance = std::env::var("POD_NAME").ok();
+    let leadership = settings.lease.as_ref().map_or_else(Leadership::alone, |_| Leadership::of_one_of_several());
+    let server = Server::new(client.clone(), reports.metrics.clone(), leadership.clone());
+    let mut candidate = settings
+        .lease
+        .map(|lease| Candidate::new(server.clone(), &client, clock.clone(), leadership.clone(), lease, name.clone()));
+    let reporter = Reporter { controller: names::OPERATOR.to_owned(), instance: Some(name) };
     let cluster = Cluster {
-        server: Server::new(client.clone(), reports.metrics.clone()),
+        server,
+        leadership,
         clock,
-        recorder: Recorder::new(client, Reporter { controller: names::OPERATOR.to_owned(), instance }),
+        recorder: Recorder::new(client, reporter),
         trainer: Trainer { image: settings.trainer_image, pull_policy: settings.trainer_image_pull_policy },
         seen: seen.clone(),
         unseen: Unseen::default(),
@@ -141,7 +150,13 @@ pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> 
     };
     let mut stopped = stop.clone();
     tokio::select! {
-        () = all_seen => tracing::info!("everything was seen once; at work"),
+        () = all_seen => tracing::info!("everything was seen once"),
+        _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+        ended = tasks.join_next() => return Err(lost(&ended)),
+    }
+    // With everything in view already: the next one is at work as soon as it leads.
+    tokio::select! {
+        () = win(&mut candidate, &reports) => reports.metrics.leads(),
         _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         ended = tasks.join_next() => return Err(lost(&ended)),
     }
@@ -154,10 +169,36 @@ pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> 
     tasks.spawn(resync(seen, wake));
     tokio::select! {
         // It never fails: every error is told, and tried again.
-        _ = drive(&cluster) => Ok(()),
-        () = count(&cluster) => Ok(()),
-        ended = tasks.join_next() => Err(lost(&ended)),
+        _ = drive(&cluster) => {}
+        () = count(&cluster) => {}
+        why = keep(&mut candidate) => return Err(why.into()),
+        ended = tasks.join_next() => return Err(lost(&ended)),
     }
+    if let Some(candidate) = &mut candidate {
+        candidate.resign().await;
+    }
+    Ok(())
+}
+
+async fn win(candidate: &mut Option<Candidate>, reports: &Reports) {
+    if let Some(candidate) = candidate {
+        candidate.win(|| reports.health.heartbeat.beat()).await;
+    }
+}
+
+async fn keep(candidate: &mut Option<Candidate>) -> String {
+    match candidate {
+        Some(candidate) => candidate.keep().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The pod's; outside of one, the process'.
+fn name() -> String {
+    std::env::var("POD_NAME").unwrap_or_else(|_| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{}-{}", host.trim(), std::process::id())
+    })
 }
 
 /// No task ends by itself, and without one of them the others would work on what is no longer so.

@@ -9,6 +9,7 @@ use super::cache::Changed;
 use super::facts::{ClaimFacts, ExperimentFacts, Facts, RunFacts};
 use super::job;
 use super::observe::Seen;
+use crate::plan::experiment::is_halted;
 use crate::platform::Subject;
 
 /// An experiment changed: it, and those that name it as a teacher.
@@ -22,12 +23,12 @@ pub fn by_experiment(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Sub
     pupils.into_iter().chain([Subject::experiment(namespace, name)]).chain(its_runs(seen, changed)).collect()
 }
 
-/// The runs of an experiment that was suspended, or is not any more.
+/// The runs of an experiment that was suspended or ran out of time, or goes on.
 fn its_runs(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Subject> {
-    let suspended = |facts: &Option<Arc<ExperimentFacts>>| {
-        facts.as_ref().is_some_and(|facts| facts.living().is_some_and(|experiment| experiment.spec.suspend))
+    let halted = |facts: &Option<Arc<ExperimentFacts>>| {
+        facts.as_ref().is_some_and(|facts| facts.living().is_some_and(is_halted))
     };
-    let Some(facts) = changed.after.as_ref().filter(|_| suspended(&changed.before) != suspended(&changed.after)) else {
+    let Some(facts) = changed.after.as_ref().filter(|_| halted(&changed.before) != halted(&changed.after)) else {
         return Vec::new();
     };
     let (namespace, _) = &changed.key;

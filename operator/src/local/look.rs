@@ -51,6 +51,7 @@ impl Look {
         let mut seen = experiment::Observed {
             status,
             inputs_key: store::inputs_key(&self.bam_dir, spec)?,
+            timed: false,
             limit: Some(self.max_parallel),
             runs: BTreeMap::new(),
             teachers: Named::new(),
@@ -62,9 +63,16 @@ impl Look {
         // The other runs have names only after this one has said what the inputs are.
         let inputs = graph::inputs(spec, &seen.inputs_key);
         self.add(&mut seen, &inputs)?;
-        let graph = seen.graph(&self.experiment);
+        let mut graph = seen.graph(&self.experiment);
         for node in &graph.trainings {
             self.add(&mut seen, node)?;
+        }
+        // Who teaches, and so the students' names, is known only when the teachers are.
+        if !graph.gates.is_empty() {
+            graph = seen.graph(&self.experiment);
+            for node in &graph.trainings {
+                self.add(&mut seen, node)?;
+            }
         }
         Ok((graph, seen))
     }

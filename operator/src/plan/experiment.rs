@@ -8,6 +8,7 @@ use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus, Dig
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
+use super::gate::Stand;
 use super::graph::{self, Graph, Node};
 use super::places::{Place, Places};
 use super::run::complaints;
@@ -23,6 +24,8 @@ pub struct Observed {
     pub status: BamExperimentStatus,
     /// Whose input files these are, and their state, as far as it can be told without reading them.
     pub inputs_key: String,
+    /// Whether its deadline counts: not where a person sits beside it.
+    pub timed: bool,
     /// Runs that may be under way at the same time; absent: all.
     pub limit: Option<u32>,
     /// The runs of the experiment's graph that exist, by name; and those that a teacher which the manifest names learned
@@ -42,7 +45,9 @@ impl Observed {
     /// The runs of `experiment`, as far as they can be told from what was seen.
     pub fn graph(&self, experiment: &BamExperiment) -> Graph {
         let check = self.runs.get(&graph::inputs(&experiment.spec, &self.inputs_key).name);
-        Graph::of(&experiment.spec, &self.inputs_key, &self.status, check.map(|run| &run.status), &self.teachers)
+        let stand = |name: &str| self.runs.get(name).map_or(Stand::Open, Run::stand);
+        let check = check.map(|run| &run.status);
+        Graph::of(&experiment.spec, &self.inputs_key, &self.status, check, &self.teachers, stand)
     }
 }
 
@@ -66,6 +71,16 @@ impl Run {
     pub(super) fn phase(&self) -> RunPhase {
         let phase = self.status.phase;
         if phase.is_final() && self.reopened.voids(self.status.attempts) { RunPhase::Pending } else { phase }
+    }
+
+    fn stand(&self) -> Stand {
+        match self.phase() {
+            RunPhase::Pending | RunPhase::Running => Stand::Open,
+            RunPhase::Failed => Stand::Failed,
+            RunPhase::Succeeded => {
+                Stand::Done(self.status.report.as_ref().map(|report| report.results.clone()).unwrap_or_default())
+            }
+        }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -96,7 +111,8 @@ fn carried_out(spec: &BamRunSpec) -> Map<String, Value> {
 pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> Plan<BamExperimentStatus> {
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
     let graph = observed.graph(experiment);
-    let world = World { name, suspended: experiment.spec.suspend, graph: &graph, observed };
+    let (halted, deadline) = halted(experiment, observed, now);
+    let world = World { name, halted, graph: &graph, observed };
     let ttl = experiment.spec.ttl_seconds_after_finished;
     if world.stays_complete(experiment.metadata.generation) {
         let whys = graph.nodes().map(|node| (node.name.clone(), Why::Done)).collect();
@@ -119,13 +135,44 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
     let status = Standing::new(&world, &whys).status(experiment.metadata.generation, now);
     let (expired, revisit) = world.expire(ttl, &status, now);
     actions.extend(expired);
-    Plan { actions, status, revisit, whys }
+    Plan { actions, status, revisit: revisit.into_iter().chain(deadline).min(), whys }
+}
+
+/// Is nothing begun for this experiment, and what trains for it alone stopped?
+pub fn is_halted(experiment: &BamExperiment) -> bool {
+    experiment.spec.suspend || experiment.status.as_ref().is_some_and(|status| failure(status) == Some(OUT_OF_TIME))
+}
+
+/// The reason of an experiment that took longer than it may.
+const OUT_OF_TIME: &str = "DeadlineExceeded";
+
+/// Why an experiment has failed, in a word.
+fn failure(status: &BamExperimentStatus) -> Option<&str> {
+    condition(&status.conditions, "Failed").map(|failed| failed.reason.as_str())
+}
+
+/// Why nothing is begun for it; or until when it has time.
+fn halted(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> (Option<Why>, Option<Timestamp>) {
+    let published = &observed.status;
+    if experiment.spec.suspend {
+        return (Some(Why::Suspended), None);
+    }
+    // What has come to another end needs no more time.
+    let is_over = published.phase.is_final() && failure(published) != Some(OUT_OF_TIME);
+    let counts = observed.timed && !is_over;
+    let Some(seconds) = experiment.spec.active_deadline_seconds.filter(|_| counts) else { return (None, None) };
+    // The condition is there from the first pass on, and changes when it is resumed.
+    let active = published.conditions.iter().find(|it| it.type_ == "Suspended" && it.status == "False");
+    let since = active.map_or(now, |active| active.last_transition_time.0);
+    let until = since.saturating_add(SignedDuration::from_secs(seconds.into())).unwrap_or(Timestamp::MAX);
+    if now < until { (None, Some(until)) } else { (Some(Why::DeadlineExceeded { seconds }), None) }
 }
 
 /// All that a decision looks at.
 pub(super) struct World<'a> {
     pub(super) name: &'a str,
-    pub(super) suspended: bool,
+    /// Why nothing is begun for it.
+    pub(super) halted: Option<Why>,
     pub(super) graph: &'a Graph,
     pub(super) observed: &'a Observed,
 }
@@ -277,7 +324,7 @@ impl<'a> World<'a> {
             reopened: Reopened { after, by: by.clone() },
         };
         let why = match run.phase() {
-            RunPhase::Succeeded if self.suspended => Why::Done,
+            RunPhase::Succeeded if self.halted.is_some() => Why::Done,
             RunPhase::Succeeded if self.is_needed(node) && !complaints.is_empty() => {
                 let why = Why::TargetsGone { attempts: complaints.iter().cloned().collect() };
                 return match places.take(Place::ForItsStudent) {
@@ -308,8 +355,8 @@ impl<'a> World<'a> {
 
     fn decide_unmade(&self, node: &'a Node, places: &mut Places) -> (Why, Option<Action>) {
         let create = || Action::CreateRun { name: node.name.clone(), spec: Box::new(node.spec.clone()) };
-        if self.suspended {
-            return (Why::Suspended, None);
+        if let Some(why) = &self.halted {
+            return (why.clone(), None);
         }
         if self.is_whole(node) {
             return (Why::Cached, Some(create()));

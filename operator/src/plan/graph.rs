@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bam_crds::config::{Distillation, Fold, InputsReport, TaskIdentity};
-use bam_crds::experiment::{DistillSpec, PinnedInputs, TaskSpec};
+use bam_crds::config::{Distillation, Fetch, Fold, InputsReport, TaskIdentity};
+use bam_crds::experiment::{DistillSpec, PinnedInputs, QualityGate, TaskSpec};
 use bam_crds::hyperparameters::Decimal;
 use bam_crds::identity::SEMANTICS_VERSION;
 use bam_crds::run::{Role, RunPod};
@@ -12,10 +12,11 @@ use bam_crds::{
     InputsConfig, RunConfig, Science, names,
 };
 
+use super::gate::{self, Gates, Stand};
 use super::teachers::{Entry, Named, Reference};
 use super::{Why, steps};
 
-/// The seed of every teacher: one that does not depend on the experiment, so that experiments share teachers.
+/// The first teacher's seed: one that does not depend on the experiment, so that experiments share teachers.
 const TEACHER_SEED: u32 = 1;
 
 /// One run of an experiment.
@@ -57,30 +58,40 @@ pub struct Graph {
     pub trainings: Vec<Node>,
     /// What is wrong with what the check found.
     pub fault: Option<Why>,
-    /// Why the students have no names yet: teachers that the manifest names are not known.
+    /// Why the students have no names yet: teachers that the manifest names are not known, or have not passed their gate.
     pub unknown: Vec<Why>,
+    /// Which teachers have passed their gate.
+    pub gates: Gates,
 }
 
 impl Graph {
-    /// The graph of `spec`. `key` names the state of the input files, `status` may hold an earlier finding, and `check`
-    /// is how the run that [`inputs`] names stands, where there is one.
+    /// The graph of `spec`. `key` names the state of the input files, `status` may hold earlier findings, `check` is how the
+    /// run that [`inputs`] names stands, where there is one, and `stand` how the teachers do.
     pub fn of(
         spec: &BamExperimentSpec,
         key: &str,
         status: &BamExperimentStatus,
         check: Option<&BamRunStatus>,
         named: &Named,
+        stand: impl Fn(&str) -> Stand,
     ) -> Self {
         let inputs = inputs(spec, key);
         let pinned =
             status.inputs.clone().filter(|pinned| pinned.run == inputs.name).or_else(|| found(&inputs.name, check?));
-        let (trainings, fault) = match pinned.as_ref().map(|pinned| trainings(spec, &pinned.report, named)) {
-            None => (Vec::new(), None),
-            Some(Ok(trainings)) => (trainings, None),
-            Some(Err(fault)) => (Vec::new(), Some(fault)),
+        let of_these = |found: &InputsReport| {
+            let gates = gates(spec, found, named, &status.passed_gate, stand)?;
+            Ok((trainings(spec, found, named, &gates)?, gates))
         };
-        let unknown = named.values().filter_map(|teacher| teacher.as_ref().err().cloned()).collect();
-        Self { inputs, pinned, trainings, fault, unknown }
+        let (trainings, gates, fault) = match pinned.as_ref().map(|pinned| of_these(&pinned.report)) {
+            None => (Vec::new(), Gates::new(), None),
+            Some(Ok((trainings, gates))) => (trainings, gates, None),
+            Some(Err(fault)) => (Vec::new(), Gates::new(), Some(fault)),
+        };
+        let closed = gates.values().filter_map(|gate| gate.as_ref().err());
+        let (waits, below): (Vec<_>, Vec<_>) =
+            closed.cloned().partition(|why| matches!(why, Why::TeachersNotDone { .. }));
+        let unknown = named.values().filter_map(|teacher| teacher.as_ref().err().cloned()).chain(waits).collect();
+        Self { inputs, pinned, trainings, fault: fault.or(below.into_iter().next()), unknown, gates }
     }
 
     /// All runs, in the order in which they can start.
@@ -107,9 +118,12 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
         custom: spec.tasks.iter().filter_map(|task| Some((task.name.clone(), task.custom.clone()?))).collect(),
         max_seq_length: all.iter().map(|options| options.max_seq_length).max().unwrap_or_default(),
         debug: all.iter().all(|options| options.debug),
-        fetch: spec.fetch.clone(),
+        // Which credentials it takes makes it no other check.
+        fetch: spec.fetch.clone().map(|fetch| Fetch { secret_ref: None, ..fetch }),
         execution: execution(spec, &spec.tasks),
     };
+    let (token, pod) = (spec.fetch.as_ref().and_then(|fetch| fetch.secret_ref.clone()), pod(spec));
+    let token = token.map(|secret| secret.name);
     // What is looked at, and not with how many threads: a change of those leaves it the same check.
     let Execution { store, pretrained, files, .. } = &config.execution;
     let tasks = (&config.tasks, &config.custom, files);
@@ -127,19 +141,25 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
             config: None,
             inputs: Some(config),
             failure_policy: spec.failure_policy.clone(),
-            pod: pod(spec),
+            pod: RunPod { secret: token.or(pod.secret), ..pod },
         },
     }
 }
 
 /// All trainings of `spec` on these inputs: teachers in the order of the tasks, then students by trial; no students while
-/// a named teacher is not known.
+/// a named teacher is not known, or a gate is closed.
 ///
 /// # Errors
 /// The reason, if the findings are not complete: they come from a program that may be of another version.
-pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) -> Result<Vec<Node>, Why> {
+pub fn trainings(
+    spec: &BamExperimentSpec,
+    found: &InputsReport,
+    named: &Named,
+    gates: &Gates,
+) -> Result<Vec<Node>, Why> {
     let mut nodes: Vec<Node> = Vec::new();
     let mut taught = Taught::new();
+    let mut teaching = BTreeSet::new();
     if let Some(distill) = &spec.distill {
         for task in &spec.tasks {
             let named: Vec<_> = named.iter().filter(|(entry, _)| entry.task == task.name).collect();
@@ -149,8 +169,12 @@ pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) 
                     named.into_iter().filter_map(|(entry, it)| Some(named_teacher(entry, it.as_ref().ok()?))).collect()
                 }
             };
+            let passed = gates.get(&task.name);
             for node in teachers {
-                taught.entry(&task.name).or_default().extend(node.science_hash().cloned());
+                if passed.is_none_or(|passed| passed.as_ref().is_ok_and(|passed| passed.contains(&node.name))) {
+                    taught.entry(&task.name).or_default().extend(node.science_hash().cloned());
+                    teaching.insert(node.name.clone());
+                }
                 // One model can teach several tasks.
                 if !nodes.iter().any(|other| other.name == node.name) {
                     nodes.push(node);
@@ -158,8 +182,9 @@ pub fn trainings(spec: &BamExperimentSpec, found: &InputsReport, named: &Named) 
             }
         }
     }
-    if named.values().all(Result::is_ok) {
-        let teachers: Vec<_> = nodes.iter().map(|teacher| teacher.name.clone()).collect();
+    if named.values().all(Result::is_ok) && gates.values().all(Result::is_ok) {
+        let teachers = nodes.iter().map(|teacher| teacher.name.clone()).filter(|name| teaching.contains(name));
+        let teachers: Vec<_> = teachers.collect();
         let students = (1..=spec.trials).map(|trial| student(spec, found, &taught, &teachers, trial));
         nodes.extend(students.collect::<Result<Vec<_>, _>>()?);
     }
@@ -186,7 +211,40 @@ fn named_teacher(entry: &Entry, reference: &Reference) -> Node {
     }
 }
 
-/// The teacher that is trained for a task, or one for each fold of its rows.
+/// The gates of all tasks whose teachers are trained here and must reach something.
+fn gates(
+    spec: &BamExperimentSpec,
+    found: &InputsReport,
+    named: &Named,
+    passed: &BTreeMap<String, Vec<String>>,
+    stand: impl Fn(&str) -> Stand,
+) -> Result<Gates, Why> {
+    let mut gates = Gates::new();
+    for (distill, task) in spec.distill.iter().flat_map(|distill| spec.tasks.iter().map(move |task| (distill, task))) {
+        let Some(gate) = quality_gate(distill, task) else { continue };
+        if named.keys().any(|entry| entry.task == task.name) {
+            continue;
+        }
+        let candidates = own_teachers(spec, found, distill, task)?;
+        // Who teaches now goes on teaching, also when it has to be trained again.
+        let is_one = |name: &String| candidates.iter().any(|node| node.name == *name) && stand(name) != Stand::Failed;
+        let before = passed.get(&task.name).filter(|passed| passed.iter().all(is_one)).cloned();
+        let verdict = match before {
+            Some(before) => Ok(before),
+            None if distill.out_of_fold.is_some() => gate::all(gate, &task.name, &candidates, &stand),
+            None => gate::best(gate, &task.name, &candidates, &stand),
+        };
+        gates.insert(task.name.clone(), verdict);
+    }
+    Ok(gates)
+}
+
+fn quality_gate<'a>(distill: &'a DistillSpec, task: &'a TaskSpec) -> Option<&'a QualityGate> {
+    let own = task.teacher.as_ref().and_then(|teacher| teacher.quality_gate.as_ref());
+    own.or(distill.quality_gate.as_ref())
+}
+
+/// The teacher that is trained for a task, or one for each fold of its rows, or those that compete.
 fn own_teachers(
     spec: &BamExperimentSpec,
     found: &InputsReport,
@@ -203,14 +261,20 @@ fn own_teachers(
         precision: spec.precision,
         fold: None,
     };
-    let teacher = |fold: Option<Fold>| {
-        let title = format!("teacher {}{}", task.name, fold.map(|fold| format!(" ({fold})")).unwrap_or_default());
-        let science = Science { fold, ..science.clone() };
+    let teacher = |which: String, science: Science| {
+        let title = format!("teacher {}{which}", task.name);
         training(spec, found, Training { role: Role::Teacher, title, trial: None, science, teachers: Vec::new() })
     };
+    let seeds = quality_gate(distill, task).map_or(1, |gate| gate.best_of.max(1));
     match distill.out_of_fold {
-        None => Ok(vec![teacher(None)?]),
-        Some(of) => (0..of).map(|index| teacher(Some(Fold { index, of }))).collect(),
+        None if seeds == 1 => Ok(vec![teacher(String::new(), science)?]),
+        None => (TEACHER_SEED..TEACHER_SEED + seeds)
+            .map(|seed| teacher(format!(" (seed {seed})"), Science { seed, ..science.clone() }))
+            .collect(),
+        Some(of) => (0..of)
+            .map(|index| Fold { index, of })
+            .map(|fold| teacher(format!(" ({fold})"), Science { fold: Some(fold), ..science.clone() }))
+            .collect(),
     }
 }
 

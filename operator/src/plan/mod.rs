@@ -6,12 +6,14 @@
 //!
 //! * [`teachers`] finds the teachers that a manifest names;
 //! * [`graph`] turns an experiment into the runs it consists of;
+//! * [`gate`] judges teachers, and chooses among several;
 //! * [`experiment`] decides which of them are made, and folds them into the experiment's status;
 //! * [`run`] decides when a run is tried, and how it stands;
 //! * [`retry`] says who pays for an attempt that failed;
 //! * [`why`] holds the reason for every action, and for its absence.
 
 pub mod experiment;
+pub mod gate;
 pub mod graph;
 mod places;
 pub mod retry;

@@ -225,12 +225,16 @@ pub fn in_words(policy: &FailurePolicy) -> Vec<String> {
         1 => "tried once more".to_owned(),
         count => format!("tried up to {count} more times"),
     };
-    vec![
+    let pending = policy
+        .pending_deadline_seconds
+        .map(|seconds| format!("an attempt that is not at work {seconds} s after its beginning: not tried again"));
+    let always = [
         format!("a crash, an internal error or a diverged loss: {}", retries(policy.application_retries)),
         format!("a kill, a lost machine or an unreachable store: {}", retries(policy.infrastructure_retries)),
         "out of memory: tried again with half the micro-batch, down to one row; what is learned stays the same"
             .to_owned(),
         "stopped after a checkpoint: goes on where it was, at no cost".to_owned(),
         "bad options, data that do not fit or are missing: not tried again".to_owned(),
-    ]
+    ];
+    always.into_iter().chain(pending).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bam_crds::run::{Failures, Role, RunPhase, RunProgress};
 use bam_crds::{BamRunSpec, BamRunStatus, Digest, ExitReason, RunReport, names};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::retry::{self, Ending, Payer};
 use super::status::{Finding, failure_message, set_condition, time};
@@ -26,7 +26,7 @@ pub struct Observed {
     pub reopened: Reopened,
     /// The generation of the spec.
     pub generation: Option<i64>,
-    /// All experiments that need it are suspended.
+    /// All experiments that need it are suspended, or out of time.
     pub suspended: bool,
     /// What keeps another attempt from being begun, for now.
     pub obstacle: Option<Why>,
@@ -110,12 +110,7 @@ pub fn plan(name: &str, spec: &BamRunSpec, observed: &Observed, now: Timestamp) 
     let mut actions = case.begin(&verdict);
     actions.extend(stop);
     actions.extend(case.tidy_up());
-    Plan {
-        actions,
-        status,
-        revisit: if let Verdict::Waits(_, Some(until)) = verdict { Some(until) } else { observed.look_again },
-        whys: BTreeMap::from([(name.to_owned(), why)]),
-    }
+    Plan { actions, status, revisit: case.revisit(&verdict), whys: BTreeMap::from([(name.to_owned(), why)]) }
 }
 
 /// The teachers that the last attempt of a run missed: its targets were gone, or not what they were.
@@ -237,8 +232,8 @@ impl<'a> Case<'a> {
             AttemptState::Running(progress) => Some(Verdict::Running(*number, progress.clone())),
             AttemptState::Ended(_) => None,
         });
-        if let Some(running) = alive.next() {
-            return running;
+        if let Some(alive) = alive.next() {
+            return self.overdue(status, &alive, now).map_or(alive, Verdict::Failed);
         }
         if let Some(report) = self.success(status) {
             return Verdict::Succeeded(report);
@@ -254,6 +249,36 @@ impl<'a> Case<'a> {
             Some(message) => Verdict::Failed(message),
             None => self.next(status, &missed, now),
         }
+    }
+
+    /// Why the run fails although an attempt is under way: it was not at work in time.
+    fn overdue(&self, status: &BamRunStatus, alive: &Verdict, now: Timestamp) -> Option<String> {
+        if status.phase == RunPhase::Failed {
+            return Some(failure_message(status));
+        }
+        let Verdict::Starting(number, waits) = alive else { return None };
+        let until = self.pending_until(*number)?;
+        let seconds = self.spec.failure_policy.pending_deadline_seconds?;
+        (until <= now).then(|| {
+            format!("attempt {number} {waits}, for longer than failurePolicy.pendingDeadlineSeconds ({seconds} s)")
+        })
+    }
+
+    /// When this attempt must be at work.
+    fn pending_until(&self, number: u32) -> Option<Timestamp> {
+        let seconds = self.spec.failure_policy.pending_deadline_seconds?;
+        let since = self.observed.attempts.get(&number)?.started_at;
+        Some(since.saturating_add(SignedDuration::from_secs(seconds.into())).unwrap_or(Timestamp::MAX))
+    }
+
+    /// When to look again, even if nothing happens.
+    fn revisit(&self, verdict: &Verdict) -> Option<Timestamp> {
+        let own = match verdict {
+            Verdict::Waits(_, Some(until)) => return Some(*until),
+            Verdict::Starting(number, _) => self.pending_until(*number),
+            _ => None,
+        };
+        own.into_iter().chain(self.observed.look_again).min()
     }
 
     /// The report of the run, if it is done.
@@ -364,17 +389,25 @@ impl<'a> Case<'a> {
         vec![Planned { title: super::title(self.spec), action: Action::StartAttempt(start.clone()), why: why.clone() }]
     }
 
-    /// Stops the attempt of a run that is suspended, once the published status says so: whoever sees it end will know why.
+    /// Stops the attempt of a run that is suspended, or has failed without it, once the published status says so: whoever sees
+    /// it end will know why.
     fn stop(&self, verdict: &Verdict, status: &mut BamRunStatus) -> Option<Planned> {
-        let (Verdict::Running(number, _) | Verdict::Starting(number, _)) = verdict else { return None };
-        if !self.observed.suspended {
-            return None;
-        }
-        status.stopped = *number;
-        (self.observed.status.stopped == *number).then(|| Planned {
+        let alive = |attempt: &Attempt| !matches!(attempt.state, AttemptState::Ended(_));
+        let (number, why) = match verdict {
+            Verdict::Running(number, _) | Verdict::Starting(number, _) if self.observed.suspended => {
+                (*number, Why::Suspended)
+            }
+            Verdict::Failed(_) => {
+                let mut open = self.observed.attempts.range(last_settled(status) + 1..);
+                (*open.find(|(_, attempt)| alive(attempt))?.0, verdict.why())
+            }
+            _ => return None,
+        };
+        status.stopped = number;
+        (self.observed.status.stopped == number).then(|| Planned {
             title: super::title(self.spec),
-            action: Action::StopAttempt { run: self.name.to_owned(), number: *number },
-            why: Why::Suspended,
+            action: Action::StopAttempt { run: self.name.to_owned(), number },
+            why,
         })
     }
 

@@ -28,8 +28,12 @@ pub(super) struct Standing<'a> {
 impl<'a> Standing<'a> {
     pub(super) fn new(world: &'a World<'a>, whys: &'a BTreeMap<String, Why>) -> Self {
         let (mut phase, stage) = stage(world);
-        if world.suspended && !matches!(phase, ExperimentPhase::Complete | ExperimentPhase::Failed) {
-            phase = ExperimentPhase::Suspended;
+        if !phase.is_final() {
+            phase = match &world.halted {
+                None => phase,
+                Some(Why::Suspended) => ExperimentPhase::Suspended,
+                Some(_) => ExperimentPhase::Failed,
+            };
         }
         Self { world, whys, phase, stage }
     }
@@ -60,6 +64,7 @@ impl<'a> Standing<'a> {
             conditions,
             inputs: graph.pinned.clone(),
             named_teachers: self.named_teachers(),
+            passed_gate: self.passed_gate(),
             scores: scores(&runs),
             runs,
         }
@@ -71,16 +76,28 @@ impl<'a> Standing<'a> {
         known.map(|(entry, teacher)| (entry.to_string(), teacher.run.clone())).collect()
     }
 
+    fn passed_gate(&self) -> BTreeMap<String, Vec<String>> {
+        let gates = self.world.graph.gates.iter();
+        gates.filter_map(|(task, gate)| Some((task.clone(), gate.clone().ok()?))).collect()
+    }
+
     /// All conditions, from the first time on: what a person waits for must be there to be waited for.
     fn findings(&self) -> Vec<Finding> {
         let pinned = self.world.graph.pinned.is_some();
-        let teachers = || self.world.graph.trainings.iter().filter(|node| node.role == Role::Teacher);
-        let teachers_ready = pinned && self.is_sound() && teachers().all(|node| self.world.is_done(node));
+        let trainings = &self.world.graph.trainings;
+        // Not those that others were better than.
+        let teaches = |node: &&Node| trainings.iter().any(|other| other.teachers.contains(&node.name));
+        let teachers_ready =
+            pinned && self.is_sound() && trainings.iter().filter(teaches).all(|it| self.world.is_done(it));
         let complete = self.phase == ExperimentPhase::Complete;
         let failed = self.phase == ExperimentPhase::Failed;
         let finding = |kind, holds, (reason, message)| Finding { kind, holds, reason, message };
         let done = || (Why::Done.reason().to_owned(), "all of it is done".to_owned());
+        let out_of_time = self.world.halted.as_ref().filter(|why| failed && **why != Why::Suspended);
         let now = || {
+            if let Some(why) = out_of_time {
+                return (why.reason().to_owned(), format!("the experiment {why}"));
+            }
             let unknown = self.unknown().next();
             let waits = unknown.or_else(|| self.stage.first().map(|node| self.say(node)));
             waits.unwrap_or_else(|| self.culprit())
@@ -112,7 +129,8 @@ impl<'a> Standing<'a> {
     /// What went wrong first, in the order of the graph.
     fn culprit(&self) -> (String, String) {
         if let Some(fault) = &self.world.graph.fault {
-            return (fault.reason().to_owned(), format!("a run {fault}"));
+            let who = if matches!(fault, Why::BelowGate { .. }) { "student" } else { "a run" };
+            return (fault.reason().to_owned(), format!("{who} {fault}"));
         }
         let failed = self.world.graph.nodes().find(|node| self.world.has_failed(node));
         failed.map_or_else(|| (Why::New.reason().to_owned(), String::new()), |node| self.say(node))
@@ -133,10 +151,11 @@ impl<'a> Standing<'a> {
                 "the experiment is suspended: set spec.suspend to false, and it goes on where it was{stops}"
             );
         }
-        let unknown = self.unknown().map(|(_, message)| message);
-        let runs = self.stage.iter().take(NAMED).map(|node| self.say(node).1);
+        let open = !self.phase.is_final();
+        let unknown = self.unknown().filter(|_| open).map(|(_, message)| message);
+        let runs = self.stage.iter().filter(|_| open).take(NAMED).map(|node| self.say(node).1);
         let mut parts: Vec<_> = obstacle.chain(unknown).chain(runs).collect();
-        if self.stage.len() > NAMED {
+        if open && self.stage.len() > NAMED {
             parts.push(format!("and {} more", self.stage.len() - NAMED));
         }
         parts.join("; ")

@@ -31,6 +31,15 @@ pub enum Why {
         /// The titles of those that are not done.
         teachers: Vec<String>,
     },
+    /// A teacher is not good enough.
+    BelowGate {
+        /// Its title: the best one's, if there are several.
+        teacher: String,
+        /// What it reached.
+        reached: String,
+        /// What it was to reach.
+        min: String,
+    },
     /// A student's teacher failed for good.
     TeacherFailed {
         /// The titles of those that failed.
@@ -45,6 +54,11 @@ pub enum Why {
     },
     /// Nobody who needs this run wants anything to be trained now.
     Suspended,
+    /// The experiment has taken longer than it may.
+    DeadlineExceeded {
+        /// How long it may take.
+        seconds: u32,
+    },
     /// Nobody has made this run yet.
     New,
     /// The store has the whole manifest of this run.
@@ -156,10 +170,12 @@ impl Why {
             Self::Settled { .. } => "Settled",
             Self::InputsIncomplete { .. } => "InputsIncomplete",
             Self::TeachersNotDone { .. } => "TeachersNotDone",
+            Self::BelowGate { .. } => "BelowQualityGate",
             Self::TeacherFailed { .. } => "TeacherFailed",
             Self::NotNeeded => "NotNeeded",
             Self::NoPlace { .. } => "NoPlace",
             Self::Suspended => "Suspended",
+            Self::DeadlineExceeded { .. } => "DeadlineExceeded",
             Self::New => "New",
             Self::Cached => "Cached",
             Self::Joined { .. } => "Joined",
@@ -190,6 +206,11 @@ impl fmt::Display for Why {
                 )
             }
             Self::TeachersNotDone { teachers } => write!(f, "waits for {}", and(teachers)),
+            Self::BelowGate { teacher, reached, min } => write!(
+                f,
+                "will not start: {teacher} reached {reached} and its qualityGate asks for {min}; train it longer, let more of \
+                 them compete (bestOf), or have the student learn from it all the same (onFailure: Continue)"
+            ),
             Self::TeacherFailed { teachers } => {
                 write!(f, "will not start: {} failed", and(teachers))
             }
@@ -199,8 +220,12 @@ impl fmt::Display for Why {
                 write!(f, "waits for its turn: {limit} runs train at a time")
             }
             Self::Suspended => {
-                f.write_str("is suspended: it goes on where it was when spec.suspend of its experiment is false")
+                f.write_str("is suspended: it goes on where it was when an experiment that needs it does")
             }
+            Self::DeadlineExceeded { seconds } => write!(
+                f,
+                "is out of time (spec.activeDeadlineSeconds is {seconds}): raise that, and it goes on where it was"
+            ),
             // Three looks at the same thing, a moment apart: one sentence, so that a status is not written for each.
             Self::New | Self::FirstAttempt => f.write_str("is new"),
             Self::Cached => f.write_str("is whole in the store"),

@@ -33,6 +33,7 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         failure_policy: Default::default(),
         max_parallel_runs: None,
         suspend: false,
+        active_deadline_seconds: None,
         ttl_seconds_after_finished: None,
     };
     BamExperiment::new("exp", spec)

@@ -15,7 +15,7 @@ use crate::world::{Fate, State, World};
 
 fn nodes(experiment: &BamExperiment) -> Vec<Node> {
     let tasks: Vec<_> = experiment.spec.tasks.iter().map(|task| task.name.clone()).collect();
-    trainings(&experiment.spec, &build::findings(&tasks), &Default::default()).unwrap()
+    trainings(&experiment.spec, &build::findings(&tasks), &Default::default(), &Default::default()).unwrap()
 }
 
 fn science(node: &Node) -> &bam_crds::Science {
@@ -100,7 +100,8 @@ fn a_teachers_options_are_its_own_then_those_of_all_teachers_then_the_students_i
     let mut experiment = build::distilled(&["rte", "mrpc"]);
     experiment.spec.hyperparameters = options(Some(9.0), Some(64), Some(16));
     experiment.spec.distill.as_mut().unwrap().hyperparameters = options(Some(2.0), None, None);
-    experiment.spec.tasks[1].teacher = Some(TeacherSpec { hyperparameters: options(Some(1.0), Some(96), None) });
+    experiment.spec.tasks[1].teacher =
+        Some(TeacherSpec { hyperparameters: options(Some(1.0), Some(96), None), ..TeacherSpec::default() });
     let nodes = nodes(&experiment);
     let of = |index: usize| {
         let options = &science(&nodes[index]).hyperparameters;
@@ -194,7 +195,9 @@ fn edited_inputs_are_checked_again() {
 #[test]
 fn a_check_that_says_nothing_of_a_task_ends_the_experiment_with_a_sentence() {
     let experiment = build::distilled(&["rte", "mrpc"]);
-    let fault = trainings(&experiment.spec, &build::findings(&["rte".to_owned()]), &Default::default()).unwrap_err();
+    let fault =
+        trainings(&experiment.spec, &build::findings(&["rte".to_owned()]), &Default::default(), &Default::default())
+            .unwrap_err();
     assert_eq!(fault.reason(), "InputsIncomplete");
     assert!(fault.to_string().contains("the data of mrpc"), "{fault}");
 }
@@ -339,4 +342,78 @@ fn an_experiment_that_is_to_be_forgotten_goes_when_its_end_was_published_for_tha
     unpublished.status.phase = ExperimentPhase::TrainingStudent;
     let plan = experiment::plan(&asked, &unpublished, later(60));
     assert!(plan.actions.iter().all(|it| it.action != Action::RemoveExperiment));
+}
+
+#[test]
+fn an_experiment_out_of_time_fails_until_it_gets_more_and_a_resumed_one_has_all_of_it() {
+    use bam_operator::plan::experiment::{self, Observed, is_halted};
+    let mut asked = build::distilled(&["rte"]);
+    asked.spec.active_deadline_seconds = Some(600);
+    let at = |seconds| build::start().saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+    let mut observed = Observed { timed: true, inputs_key: "key".to_owned(), ..Observed::default() };
+    let mut pass = |asked: &mut BamExperiment, seconds| {
+        let plan = experiment::plan(asked, &observed, at(seconds));
+        observed.status = plan.status.clone();
+        asked.status = Some(plan.status.clone());
+        plan
+    };
+    let reason = |status: &BamExperimentStatus, kind: &str| {
+        let condition = status.conditions.iter().find(|it| it.type_ == kind).unwrap();
+        (condition.status.clone(), condition.reason.clone())
+    };
+
+    let first = pass(&mut asked, 0);
+    assert_eq!((first.status.phase, first.revisit), (ExperimentPhase::Pending, Some(at(600))));
+    assert_eq!(pass(&mut asked, 599).status.phase, ExperimentPhase::Pending);
+    assert!(!is_halted(&asked));
+
+    let late = pass(&mut asked, 600);
+    assert_eq!((late.status.phase, late.actions.len(), late.revisit), (ExperimentPhase::Failed, 0, None));
+    assert_eq!(reason(&late.status, "Failed"), ("True".to_owned(), "DeadlineExceeded".to_owned()));
+    assert_eq!(late.status.waiting_for, "");
+    assert!(is_halted(&asked), "its runs stop");
+    assert_eq!(pass(&mut asked, 9_000).status, late.status, "what is over stays so");
+
+    asked.spec.active_deadline_seconds = Some(10_000);
+    let more = pass(&mut asked, 9_001);
+    assert_eq!((more.status.phase, more.revisit), (ExperimentPhase::Pending, Some(at(10_000))));
+    assert!(!is_halted(&asked));
+
+    asked.spec.suspend = true;
+    assert_eq!(pass(&mut asked, 9_500).status.phase, ExperimentPhase::Suspended);
+    assert_eq!(pass(&mut asked, 20_000).status.phase, ExperimentPhase::Suspended, "time stands still");
+    asked.spec.suspend = false;
+    assert_eq!(pass(&mut asked, 20_001).revisit, Some(at(30_001)));
+
+    observed.timed = false;
+    assert_eq!(experiment::plan(&asked, &observed, at(90_000)).status.phase, ExperimentPhase::Pending, "on a laptop");
+}
+
+#[test]
+fn what_has_come_to_its_end_needs_no_time() {
+    use bam_operator::plan::experiment::{self, Observed};
+    let finished = World::new(build::distilled(&["rte"])).run();
+    let mut asked = finished.experiment.clone();
+    asked.metadata.generation = Some(1);
+    asked.spec.active_deadline_seconds = Some(1);
+    let status = BamExperimentStatus { observed_generation: Some(1), ..finished.status };
+    let unusable = [("run-1".to_owned(), bam_operator::plan::Why::Leaving)].into();
+    let observed = Observed { timed: true, status, unusable, ..Observed::default() };
+    let later = build::start().saturating_add(SignedDuration::from_hours(9_000)).unwrap();
+    assert_eq!(experiment::plan(&asked, &observed, later).status.phase, ExperimentPhase::Complete);
+}
+
+#[test]
+fn the_token_of_a_fetch_goes_to_the_check_alone_and_makes_it_no_other_one() {
+    use bam_crds::config::Fetch;
+    let mut experiment = build::distilled(&["rte"]);
+    experiment.spec.fetch = Some(Fetch { model: Some("meta/model".to_owned()), ..Fetch::default() });
+    let open = inputs(&experiment.spec, "key");
+    let secret = Some(SecretRef { name: "hf-token".to_owned() });
+    experiment.spec.fetch.as_mut().unwrap().secret_ref = secret;
+    let closed = inputs(&experiment.spec, "key");
+    assert_eq!(closed.name, open.name);
+    assert_eq!(closed.spec.inputs, open.spec.inputs, "the trainer is told nothing of it");
+    assert_eq!(closed.spec.pod.secret.as_deref(), Some("hf-token"));
+    assert!(nodes(&experiment).iter().all(|node| node.spec.pod.secret.is_none()));
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod experiments;
+mod gates;
 mod golden;
 mod properties;
 mod runs;

@@ -26,7 +26,7 @@ fn student() -> BamRunSpec {
 fn node(index: usize) -> BamRunSpec {
     let experiment = build::distilled(&["rte", "mrpc"]);
     let findings = build::findings(&["rte".to_owned(), "mrpc".to_owned()]);
-    trainings(&experiment.spec, &findings, &Default::default()).unwrap().remove(index).spec
+    trainings(&experiment.spec, &findings, &Default::default(), &Default::default()).unwrap().remove(index).spec
 }
 
 /// A run whose attempts ended like this.
@@ -401,4 +401,65 @@ fn an_attempt_that_crashes_while_it_is_stopped_is_paid_for() {
     observed.status.stopped = 1;
     let plan = plan(RUN, &teacher(), &observed, later());
     assert_eq!(plan.status.failures.application, 1);
+}
+
+#[test]
+fn an_attempt_that_is_not_at_work_in_time_fails_its_run_and_is_stopped_at_no_cost() {
+    let mut spec = teacher();
+    spec.failure_policy.pending_deadline_seconds = Some(600);
+    let after_seconds = |seconds| start().saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+    let waits = "waits for a machine".to_owned();
+    let attempt = |state| Attempt { started_at: start(), state, removable: true };
+    let mut observed = after([]);
+    observed.attempts.insert(1, attempt(AttemptState::Starting(waits.clone())));
+    observed.look_again = Some(after_seconds(3600));
+
+    let early = plan(RUN, &spec, &observed, after_seconds(599));
+    assert_eq!((early.status.phase, early.revisit), (RunPhase::Pending, Some(after_seconds(600))));
+    observed.attempts.insert(1, attempt(AttemptState::Running(None)));
+    assert_eq!(plan(RUN, &spec, &observed, after_seconds(600)).status.phase, RunPhase::Running, "it is at work");
+    observed.attempts.insert(1, attempt(AttemptState::Starting(waits)));
+    assert_eq!(plan(RUN, &teacher(), &observed, later()).status.phase, RunPhase::Pending, "nobody set a deadline");
+
+    let stop = Action::StopAttempt { run: RUN.to_owned(), number: 1 };
+    let late = plan(RUN, &spec, &observed, after_seconds(600));
+    assert_eq!(late.status.phase, RunPhase::Failed);
+    assert_eq!(
+        failure_message(&late.status),
+        "attempt 1 waits for a machine, for longer than failurePolicy.pendingDeadlineSeconds (600 s)"
+    );
+    assert!(late.actions.is_empty(), "first it is said: {:?}", late.actions);
+    observed.status = late.status;
+    let stops = plan(RUN, &spec, &observed, after_seconds(601));
+    assert_eq!(stops.actions.iter().map(|it| &it.action).collect::<Vec<_>>(), [&stop]);
+
+    observed.attempts.insert(1, attempt(AttemptState::Running(None)));
+    let too_late = plan(RUN, &spec, &observed, after_seconds(602));
+    assert_eq!(too_late.status.phase, RunPhase::Failed, "a machine that was found while it was stopped");
+    assert_eq!(too_late.actions.iter().map(|it| &it.action).collect::<Vec<_>>(), [&stop]);
+
+    let gone = AttemptState::Ended(Box::new(Ending::unseen(after_seconds(603))));
+    observed.attempts.insert(1, Attempt { removable: false, ..attempt(gone) });
+    let over = plan(RUN, &spec, &observed, after_seconds(604)).status;
+    assert_eq!((over.phase, &over.failures), (RunPhase::Failed, &Failures::default()));
+    assert!(failure_message(&over).contains("pendingDeadlineSeconds"), "{}", failure_message(&over));
+}
+
+#[test]
+fn a_student_whose_teacher_failed_for_good_fails_too() {
+    let spec = student();
+    let tasks = &spec.config.as_ref().unwrap().science.tasks;
+    let hashes: Vec<_> = tasks.iter().map(|task| task.teachers[0].clone()).collect();
+    let teacher = |phase| Teacher { phase, attempts: 2, ..Teacher::default() };
+    let mut observed = after([]);
+    observed.teachers.insert(hashes[0].clone(), teacher(RunPhase::Succeeded));
+    observed.teachers.insert(hashes[1].clone(), teacher(RunPhase::Failed));
+    let failed = plan(RUN, &spec, &observed, later());
+    assert_eq!(failed.status.phase, RunPhase::Failed);
+    assert_eq!(failure_message(&failed.status), "the teacher of mrpc failed");
+    assert_eq!(started(&failed), None);
+
+    let again = Reopened { after: 2, by: BTreeSet::from(["somebody".to_owned()]) };
+    observed.teachers.insert(hashes[1].clone(), Teacher { reopened: again, ..teacher(RunPhase::Failed) });
+    assert_eq!(plan(RUN, &spec, &observed, later()).status.phase, RunPhase::Pending, "it is tried again");
 }

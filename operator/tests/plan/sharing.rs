@@ -56,7 +56,7 @@ fn taught_by_several(runs: &[&str]) -> BamExperiment {
 
 fn nodes(experiment: &BamExperiment, named: &Named) -> Vec<Node> {
     let tasks: Vec<_> = experiment.spec.tasks.iter().map(|task| task.name.clone()).collect();
-    trainings(&experiment.spec, &build::findings(&tasks), named).unwrap()
+    trainings(&experiment.spec, &build::findings(&tasks), named, &Default::default()).unwrap()
 }
 
 /// An experiment on `tasks` that has begun to train its student.

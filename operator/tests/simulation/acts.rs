@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bam_crds::BamExperiment;
 use bam_crds::experiment::{
-    BamExperimentSpec, ClaimSpec, DistillSpec, FailurePolicy, ModelSpec, NamedTeachers, StorageSpec, TaskSpec,
+    BamExperimentSpec, ClaimSpec, DistillSpec, FailurePolicy, ModelSpec, NamedTeachers, QualityGate, StorageSpec,
+    TaskSpec,
 };
 use serde_json::{Value, json};
 
@@ -161,7 +162,9 @@ impl World {
 /// The manifest of an experiment.
 fn spec(wanted: &Experiment) -> BamExperimentSpec {
     let task = |name: &&str| TaskSpec { name: (*name).to_owned(), ..TaskSpec::default() };
-    let mut distill = wanted.distills.then(|| DistillSpec { annealing: true, ..DistillSpec::default() });
+    let gate = wanted.best_of.map(|best_of| QualityGate { best_of, ..QualityGate::default() });
+    let mut distill =
+        wanted.distills.then(|| DistillSpec { annealing: true, quality_gate: gate, ..DistillSpec::default() });
     if let (Some(distill), Some(teacher)) = (&mut distill, wanted.taught_by) {
         let named = NamedTeachers { experiment: Some(teacher.to_owned()), ..NamedTeachers::default() };
         distill.teachers.insert(wanted.tasks[0].to_owned(), named);
@@ -181,9 +184,11 @@ fn spec(wanted: &Experiment) -> BamExperimentSpec {
         failure_policy: FailurePolicy {
             application_retries: wanted.application_retries,
             infrastructure_retries: wanted.infrastructure_retries,
+            pending_deadline_seconds: wanted.pending_deadline,
         },
         max_parallel_runs: wanted.parallel,
         suspend: false,
+        active_deadline_seconds: wanted.deadline,
         ttl_seconds_after_finished: wanted.ttl_seconds,
     }
 }

@@ -16,6 +16,9 @@ use crate::history::{What, Who, text};
 use crate::schedule::{Millis, WATCHED};
 use crate::world::{Event, World};
 
+/// By which one of several operators leads.
+const LEASES: &str = "leases";
+
 type Key = (&'static str, String);
 type Lines = mpsc::UnboundedReceiver<io::Result<Bytes>>;
 
@@ -31,6 +34,8 @@ pub struct ApiServer {
     made: BTreeMap<Key, (Who, Millis)>,
     wrote: BTreeMap<Key, (Who, Millis, String)>,
     removed: BTreeMap<Key, (Who, Millis)>,
+    /// Who holds the lease, if anyone, and since when that is so.
+    leader: Option<(Option<Who>, Millis)>,
 }
 
 struct Logged {
@@ -229,9 +234,22 @@ impl World {
             let soon = self.random.between(10, 500);
             self.later(soon, Event::SyncJob(uid));
         }
+        if kind == LEASES {
+            return self.lead(who, after);
+        }
         self.history.add(self.now, who, What::Wrote { kind, name, before, after });
         if matches!(who, Who::Operator(_)) {
             self.count_write();
+        }
+    }
+
+    /// The lease was written.
+    fn lead(&mut self, who: Who, lease: Option<Arc<Value>>) {
+        let is_held = lease.is_some_and(|lease| !text(&lease, "/spec/holderIdentity").is_empty());
+        let leader = is_held.then_some(who);
+        if self.server.leader.is_none_or(|(before, _)| before != leader) {
+            self.server.leader = Some((leader, self.now));
+            self.history.add(self.now, who, if is_held { What::Leads } else { What::Resigns });
         }
     }
 
@@ -290,6 +308,11 @@ impl World {
                 None => self.answer(call.reply, answer, None),
             };
         }
+        if let Some((leader, since)) = self.server.leader
+            && (call.method != "GET" && place.kind != LEASES && leader != Some(call.who) && since < call.sent)
+        {
+            self.history.add(self.now, call.who, What::Usurped { request: request.clone() });
+        }
         let Done { code, object, heard, own_fault } = self.carry_out(&call, &place);
         if swallowed.is_some() {
             return self.swallow(call, request, false);
@@ -299,6 +322,9 @@ impl World {
     }
 
     fn asked(&mut self, call: &Call, request: String, code: Option<u16>, own_fault: bool) {
+        if request.contains(LEASES) {
+            return;
+        }
         self.history.add(self.now, call.who, What::Asked { request, code, own_fault });
     }
 
@@ -364,6 +390,7 @@ impl World {
             },
             ("POST", kind) => self.create(call, kind, body),
             ("PATCH", kind) => self.patch(call, kind, place, &body),
+            ("PUT", kind) => self.replace(call, kind, place, body),
             ("DELETE", kind) => self.delete(call, kind, &place.name, &body),
             (method, kind) => panic!("the model knows no {method} of {kind}"),
         }
@@ -406,6 +433,16 @@ impl World {
         let after = self.put(call.who, kind, after);
         let version = text(&after, "/metadata/resourceVersion").to_owned();
         Done { heard: Some(Heard::Wrote(key, call.who, version)), ..Done::of(200, &after) }
+    }
+
+    fn replace(&mut self, call: &Call, kind: &'static str, place: &Place, object: Value) -> Done {
+        let Some(before) = self.server.get(kind, &place.name) else { return Done::failed(404, false) };
+        let version = "/metadata/resourceVersion";
+        if text(before, version) != text(&object, version) {
+            return Done::failed(409, false);
+        }
+        let object = self.put(call.who, kind, object);
+        Done::of(200, &object)
     }
 
     fn delete(&mut self, call: &Call, kind: &'static str, name: &str, options: &Value) -> Done {
@@ -470,7 +507,7 @@ fn place(path: &str) -> Option<Place> {
     let rest = if *rest.first()? == "namespaces" { rest.get(2..)? } else { rest };
     let kind = match group {
         "events.k8s.io" => "told",
-        _ => WATCHED.into_iter().find(|kind| Some(kind) == rest.first())?,
+        _ => WATCHED.into_iter().chain([LEASES]).find(|kind| Some(kind) == rest.first())?,
     };
     let name = rest.get(1).copied().unwrap_or_default().to_owned();
     let is_status = rest.get(2) == Some(&"status");

@@ -41,6 +41,12 @@ pub enum What {
     Lost { hash: Digest },
     /// An attempt is over. None: nobody can see how.
     Ended { run: String, pod: String, code: Option<i32>, missing: Vec<Digest> },
+    /// An operator leads from now on.
+    Leads,
+    /// An operator gives its lease back.
+    Resigns,
+    /// An operator began to write after another one had taken its lease.
+    Usurped { request: String },
     /// A trainer writes to a folder that is another pod's.
     Trespassed { folder: String, pod: String },
     /// Something of the schedule, or the end of it.
@@ -90,6 +96,9 @@ impl fmt::Display for Entry {
             What::Whole { run, trained, .. } => write!(f, "  {run} is whole{}", if *trained { "" } else { " already" }),
             What::Lost { hash } => write!(f, "  the artifacts of {} are lost", hash.short()),
             What::Ended { run, pod, code, .. } => write!(f, "  {run} ended in {pod}: {code:?}"),
+            What::Leads => write!(f, "  leads"),
+            What::Resigns => write!(f, "  gives its lease back"),
+            What::Usurped { request } => write!(f, "  asks {request}, and does not lead any more"),
             What::Trespassed { folder, pod } => write!(f, "  {pod} writes to {folder}"),
             What::Came(what) => write!(f, "* {what}"),
         }

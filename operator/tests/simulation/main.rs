@@ -18,9 +18,10 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use history::What;
 use life::live;
 use properties::violation;
-use schedule::Schedule;
+use schedule::{Act, Millis, Schedule, When};
 
 /// Schedules in `make test`.
 const SCHEDULES: u64 = 3_000;
@@ -64,6 +65,25 @@ fn the_same_seed_is_the_same_history() {
         let (one, other) = (live(&schedule).history, live(&schedule).history);
         let different = one.0.iter().zip(&other.0).find(|(one, other)| one.to_string() != other.to_string());
         assert_eq!(one.fingerprint(), other.fingerprint(), "seed {seed}: {different:?}");
+    }
+}
+
+/// How long nobody led, at the only change of leaders.
+fn hand_over(act: Act) -> Millis {
+    let experiments = vec![Schedule::random(0).experiments[0].clone()];
+    let acts = vec![(When::At(0), Act::Submit(0)), (When::At(30_000), act)];
+    let life = live(&Schedule { seed: 0, elects: true, experiments, acts });
+    let leaders: Vec<_> = life.history.0.iter().filter(|entry| matches!(entry.what, What::Leads)).collect();
+    let [_, second] = leaders[..] else { panic!("two lead, one after the other: {leaders:?}") };
+    assert_eq!(violation(&life).map(|it| it.message), None);
+    second.at - 30_000
+}
+
+#[test]
+fn the_next_operator_leads_within_2_s_of_a_stop_and_15_s_of_a_crash() {
+    for (act, limit) in [(Act::Replace, 2_000), (Act::Crash(10), 15_000), (Act::Crash(1_900), 15_000)] {
+        let took = hand_over(act.clone());
+        assert!(took <= limit, "{act:?}: {took} ms");
     }
 }
 

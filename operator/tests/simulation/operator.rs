@@ -19,7 +19,11 @@ use tokio::time::Instant;
 
 use crate::api_server::{Answer, Call};
 use crate::history::Who;
-use crate::world::{Event, NAMESPACE, Shared, Wish, time};
+use crate::schedule::Millis;
+use crate::world::{Event, Heal, NAMESPACE, Shared, Wish, time};
+
+/// Until an operator that ended is started again.
+const RESTART: Millis = 1_000;
 
 /// All operator processes of a schedule.
 pub struct Operators {
@@ -44,6 +48,7 @@ impl Operators {
 
     /// Starts and ends processes as the world wishes.
     pub async fn fulfil(&mut self) {
+        self.revive();
         let wishes = std::mem::take(&mut self.world.lock().wishes);
         for wish in wishes {
             match wish {
@@ -62,6 +67,18 @@ impl Operators {
         }
     }
 
+    /// An operator that has lost its lease ends, and is started again.
+    fn revive(&mut self) {
+        if !self.world.lock().schedule.elects {
+            return;
+        }
+        for process in self.processes.extract_if(.., |process| process.task.is_finished()) {
+            let mut world = self.world.lock();
+            world.server.hang_up(process.who);
+            world.later(RESTART, Event::Heal(Heal::Operator));
+        }
+    }
+
     /// Why one of them ended that was not told to.
     pub async fn lost(&mut self) -> Option<String> {
         for process in &mut self.processes {
@@ -76,9 +93,11 @@ impl Operators {
         self.count += 1;
         let who = Who::Operator(self.count);
         let (stop, stopped) = watch::channel(false);
-        let outside = Outside { client: self.client(who), clock: self.clock(), stop: stopped };
+        let name = format!("operator-{}", self.count);
+        let outside = Outside { client: self.client(who), clock: self.clock(), name, stop: stopped };
+        let settings = settings(self.world.lock().schedule.elects);
         let task = tokio::task::spawn_local(async move {
-            operate(settings(), outside, reports()).await.map_err(|error| error.to_string())
+            operate(settings, outside, reports()).await.map_err(|error| error.to_string())
         });
         self.processes.push(Process { who, task, stop });
     }
@@ -110,8 +129,9 @@ impl Operators {
     }
 }
 
-fn settings() -> Settings {
+fn settings(elects: bool) -> Settings {
     Settings {
+        lease: elects.then(|| "bam-operator".to_owned()),
         trainer_image: "trainer".to_owned(),
         trainer_image_pull_policy: "Never".to_owned(),
         namespace: None,

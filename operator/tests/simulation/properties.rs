@@ -22,7 +22,7 @@ pub struct Violation {
 
 type Property = (&'static str, fn(&Life) -> Result<(), String>);
 
-pub const PROPERTIES: [Property; 10] = [
+pub const PROPERTIES: [Property; 11] = [
     ("an attempt's writes never touch another's", attempts_keep_apart),
     ("a student never starts before its targets are verified", students_wait),
     ("no hash is trained twice while a whole manifest of it exists", nothing_twice),
@@ -31,6 +31,7 @@ pub const PROPERTIES: [Property; 10] = [
     ("budgets are never exceeded", budgets_hold),
     ("nothing fails without a cause", failures_have_causes),
     ("no conflict is of the operator's own doing", no_own_conflicts),
+    ("no operator begins to write when another one leads", one_writes),
     ("it converges", converges),
     ("at rest no API call is made", rest_is_quiet),
 ];
@@ -71,15 +72,26 @@ impl Objects {
         self.0.get(&("bamruns", name.to_owned()))
     }
 
-    /// Are all owners of this run suspended?
+    /// Are all owners of this run suspended, or out of time?
     fn is_suspended(&self, run: &Value) -> bool {
         let mut its = owners(run).peekable();
         its.peek().is_some()
             && its.all(|uid| {
                 let mut those = self.of("bamexperiments").filter(|(_, it)| text(it, "/metadata/uid") == uid);
-                those.any(|(_, it)| it.pointer("/spec/suspend") == Some(&Value::Bool(true)))
+                those.any(|(_, it)| is_halted(it))
             })
     }
+}
+
+/// Is this experiment suspended, or has it failed because its time was over?
+fn is_halted(experiment: &Value) -> bool {
+    let conditions = experiment.pointer("/status/conditions").and_then(Value::as_array);
+    let out_of_time = |it: &Value| text(it, "/status") == "True" && text(it, "/reason") == "DeadlineExceeded";
+    is_suspended(experiment) || conditions.into_iter().flatten().any(out_of_time)
+}
+
+fn is_suspended(experiment: &Value) -> bool {
+    experiment.pointer("/spec/suspend") == Some(&Value::Bool(true))
 }
 
 /// The Job that an operator made with this entry, and its run.
@@ -367,6 +379,7 @@ fn failures_have_causes(life: &Life) -> Result<(), String> {
             || costs.application > retries("applicationRetries", 1)
             || machines > retries("infrastructureRetries", 10)
             || costs.out_of_memory > 3
+            || run.pointer("/spec/failurePolicy/pendingDeadlineSeconds").is_some()
             || artifacts_lost;
         if !has_cause {
             return Err(format!("{name} failed: {}", run["status"]["conditions"]));
@@ -384,6 +397,11 @@ fn no_own_conflicts(life: &Life) -> Result<(), String> {
     Ok(())
 }
 
+fn one_writes(life: &Life) -> Result<(), String> {
+    let usurped = life.history.0.iter().find(|entry| matches!(entry.what, What::Usurped { .. }));
+    usurped.map_or(Ok(()), |entry| Err(entry.to_string()))
+}
+
 fn converges(life: &Life) -> Result<(), String> {
     life.unsettled.clone().map_or(Ok(()), Err)
 }
@@ -391,7 +409,9 @@ fn converges(life: &Life) -> Result<(), String> {
 fn rest_is_quiet(life: &Life) -> Result<(), String> {
     let rest = life.history.0.iter().skip(life.settled).filter(|_| life.unsettled.is_none());
     for entry in rest {
-        if matches!(entry.who, Who::Operator(_)) {
+        // One that was killed is followed by another one.
+        let leads = matches!(entry.what, What::Leads | What::Resigns);
+        if matches!(entry.who, Who::Operator(_)) && !leads {
             return Err(format!("at rest: {entry}"));
         }
     }
@@ -412,7 +432,7 @@ impl World {
             let phase = text(experiment, "/status/phase");
             let name = text(experiment, "/metadata/name");
             let is_over = ["Complete", "Failed"].contains(&phase);
-            let suspended = experiment.pointer("/spec/suspend") == Some(&Value::Bool(true)) && phase == "Suspended";
+            let suspended = is_suspended(experiment) && phase == "Suspended";
             let up_to_date = experiment["status"]["observedGeneration"] == experiment["metadata"]["generation"];
             let expires = experiment.pointer("/spec/ttlSecondsAfterFinished").is_some();
             if !up_to_date || (is_over && expires) || !(is_over || suspended || self.waits_for_ever(name)) {
@@ -420,14 +440,14 @@ impl World {
                 return Some(format!("experiment {name} is {phase}: {waits}"));
             }
         }
-        let suspended = |uid: &str| {
+        let halted = |uid: &str| {
             let its = experiments.iter().find(|experiment| text(experiment, "/metadata/uid") == uid);
-            its.is_some_and(|experiment| experiment.pointer("/spec/suspend") == Some(&Value::Bool(true)))
+            its.is_some_and(|experiment| is_halted(experiment))
         };
         for run in self.server.all("bamruns") {
             let phase = text(&run, "/status/phase");
             let is_over = ["Succeeded", "Failed"].contains(&phase);
-            if !is_over && !owners(&run).all(suspended) {
+            if !is_over && !owners(&run).all(halted) {
                 let waits = text(&run, "/status/waitingFor");
                 return Some(format!("{} is {phase}: {waits}", text(&run, "/metadata/name")));
             }
@@ -450,10 +470,7 @@ impl World {
         let Some(teacher) = self.schedule.experiments[which].taught_by else { return false };
         match self.server.get("bamexperiments", teacher) {
             None => true,
-            Some(teacher) => {
-                teacher.pointer("/spec/suspend") == Some(&Value::Bool(true))
-                    || text(teacher, "/status/phase") == "Failed"
-            }
+            Some(teacher) => is_suspended(teacher) || text(teacher, "/status/phase") == "Failed",
         }
     }
 }

@@ -14,6 +14,8 @@ pub const PEACE: Millis = 600_000;
 #[derive(Clone, Debug)]
 pub struct Schedule {
     pub seed: u64,
+    /// Do operators elect one of them? Without, two that live at the same time do everything twice.
+    pub elects: bool,
     pub experiments: Vec<Experiment>,
     pub acts: Vec<(When, Act)>,
 }
@@ -30,6 +32,10 @@ pub struct Experiment {
     pub application_retries: u32,
     pub infrastructure_retries: u32,
     pub ttl_seconds: Option<u32>,
+    pub deadline: Option<u32>,
+    pub pending_deadline: Option<u32>,
+    /// So many teachers of each task compete.
+    pub best_of: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,7 +164,9 @@ impl Schedule {
             let which = random.between(0, experiments.len() as u64 - 1) as usize;
             intervene(random, which, &mut acts);
         }
-        Self { seed, experiments, acts }
+        // A lease is many requests, and a long life of them.
+        let elects = random.once_in(8);
+        Self { seed, elects, experiments, acts }
     }
 }
 
@@ -172,6 +180,9 @@ fn experiment(random: &mut Random) -> Experiment {
         application_retries: random.between(0, 2) as u32,
         infrastructure_retries: random.between(1, 4) as u32,
         ttl_seconds: random.pick(&[None, None, None, None, None, Some(60)]),
+        deadline: random.pick(&[None, None, None, None, None, None, None, Some(60), Some(180)]),
+        pending_deadline: random.pick(&[None, None, None, None, None, Some(20), Some(60)]),
+        best_of: random.pick(&[None, None, None, None, None, None, None, Some(2)]),
     }
 }
 
@@ -243,6 +254,9 @@ fn fate(random: &mut Random) -> Fate {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.elects {
+            writeln!(f, "operators elect one of them")?;
+        }
         for (name, experiment) in ["a", "b"].iter().zip(&self.experiments) {
             writeln!(f, "experiment {name}: {experiment:?}")?;
         }
