@@ -54,7 +54,8 @@ impl MicroBatch {
 /// the work) has them end to end, [tokens, width]; attention alone looks at rows padded to the longest of them,
 /// [rows, longest, width].
 ///
-/// An epoch of CoLA, whose rows have 11 tokens and 25 at most of 32, takes TIMES as long if everything is padded.
+/// An epoch of CoLA (11 tokens a row) takes 32 s so and 39 s if everything is padded to the longest of a micro-batch, one of SST-2 (13)
+/// 36 and 58 (MiniLM, 2 cores).
 #[derive(Debug)]
 pub(super) struct Layout {
     rows: i64,
