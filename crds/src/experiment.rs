@@ -111,9 +111,9 @@ pub struct BamExperimentSpec {
     /// false, it goes on from there. What another experiment needs too goes on. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspend: bool,
-    /// Seconds that it may take, counted from its first look at the inputs and anew whenever it is resumed. Then it has failed,
-    /// and what trains for it alone writes a checkpoint and stops; raised, it goes on from there. Default: as long as it takes.
-    /// Not used by `bam run`.
+    /// Seconds that it may take, counted from when the operator first saw it, and anew whenever it is resumed. Then it has
+    /// failed, and what trains for it alone writes a checkpoint and stops; raised, it goes on from there. Default: as long as it
+    /// takes. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub active_deadline_seconds: Option<u32>,

@@ -73,6 +73,7 @@ fn explanation(look: &Look, graph: &Graph, plan: &Plan<BamExperimentStatus>) -> 
             }
         }
     }
+    text.extend(graph.obstacles().map(|obstacle| format!("  {obstacle}\n")));
     if graph.trainings.is_empty() && graph.fault.is_none() {
         text += "  teachers and students have names once their inputs are checked\n";
     }

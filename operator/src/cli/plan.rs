@@ -111,12 +111,7 @@ fn tree(look: &Look, graph: &Graph, seen: &Observed, unknown: Option<&str>) -> S
         let why = standing(look, node, seen, &plan.whys[&node.name]);
         text += &format!("{branch} {:<width$}  {}  {steps}{why}\n", label(node), node.name);
     }
-    if let Some(fault) = &graph.fault {
-        text += &format!("a run {fault}\n");
-    }
-    for why in &graph.unknown {
-        text += &format!("the student {why}\n");
-    }
+    text.extend(graph.obstacles().map(|obstacle| obstacle + "\n"));
     text += "\nIf an attempt does not end well:\n";
     for line in retry::in_words(&look.experiment.spec.failure_policy) {
         text += &format!("  {line}\n");

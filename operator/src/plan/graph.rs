@@ -94,6 +94,13 @@ impl Graph {
         Self { inputs, pinned, trainings, fault: fault.or(below.into_iter().next()), unknown, gates }
     }
 
+    /// What keeps it from ever being done, and what is not known yet, in sentences.
+    pub fn obstacles(&self) -> impl Iterator<Item = String> {
+        let who = |fault: &Why| if matches!(fault, Why::BelowGate { .. }) { "the student" } else { "a run" };
+        let fault = self.fault.iter().map(move |fault| format!("{} {fault}", who(fault)));
+        fault.chain(self.unknown.iter().map(|why| format!("the student {why}")))
+    }
+
     /// All runs, in the order in which they can start.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         std::iter::once(&self.inputs).chain(&self.trainings)

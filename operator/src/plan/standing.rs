@@ -129,8 +129,7 @@ impl<'a> Standing<'a> {
     /// What went wrong first, in the order of the graph.
     fn culprit(&self) -> (String, String) {
         if let Some(fault) = &self.world.graph.fault {
-            let who = if matches!(fault, Why::BelowGate { .. }) { "student" } else { "a run" };
-            return (fault.reason().to_owned(), format!("{who} {fault}"));
+            return (fault.reason().to_owned(), self.world.graph.obstacles().next().unwrap_or_default());
         }
         let failed = self.world.graph.nodes().find(|node| self.world.has_failed(node));
         failed.map_or_else(|| (Why::New.reason().to_owned(), String::new()), |node| self.say(node))

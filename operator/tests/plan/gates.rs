@@ -47,7 +47,7 @@ fn a_student_never_starts_from_a_teacher_below_the_bar() {
     assert_eq!(state.status.phase, ExperimentPhase::Failed);
     assert_eq!(
         failed(&state),
-        "BelowQualityGate: student will not start: teacher rte reached accuracy 52.7 and its qualityGate asks for 60; \
+        "BelowQualityGate: the student will not start: teacher rte reached accuracy 52.7 and its qualityGate asks for 60; \
          train it longer, let more of them compete (bestOf), or have the student learn from it all the same (onFailure: \
          Continue)"
     );
