@@ -14,9 +14,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Client;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::Clock;
 use super::api::Server;
 use super::error::Error;
-use super::{BEAT, Clock};
 
 /// A lease that has not changed for so long may be taken.
 pub const VALID: Duration = Duration::from_secs(12);
@@ -127,7 +127,7 @@ impl Candidate {
                 }
                 Err(error) => tracing::warn!("{error}; tried again in {} s", LOOK.as_secs()),
             }
-            sleep(LOOK.min(BEAT)).await;
+            sleep(LOOK).await;
         }
     }
 
