@@ -188,7 +188,7 @@ fn people_may_change_experiments_and_only_see_runs() {
 fn the_pod_is_as_the_restricted_standard_wants_it() {
     let objects = rendered(&[]);
     let spec = &one(&objects, "Deployment", "bam-operator")["spec"];
-    assert_eq!((&spec["replicas"], &spec["strategy"]["type"]), (&json!(1), &json!("Recreate")));
+    assert_eq!((&spec["replicas"], &spec["strategy"]["type"]), (&json!(1), &json!("RollingUpdate")));
     let pod = &spec["template"]["spec"];
     let user = json!({ "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": { "type": "RuntimeDefault" } });
     assert_eq!(pod["securityContext"], user);
@@ -207,6 +207,7 @@ fn values_become_the_operators_flags() {
     let expected = [
         "--trainer-image=example.com/trainer:1",
         "--trainer-image-pull-policy=IfNotPresent",
+        "--lease=bam-operator",
         "--listen=0.0.0.0:8080",
         "--log-format=text",
     ];
@@ -223,6 +224,7 @@ fn values_become_the_operators_flags() {
         "--trainer-image=example.com/trainer:1",
         "--trainer-image-pull-policy=Always",
         "--namespace=research",
+        "--lease=bam-operator",
         "--listen=0.0.0.0:8080",
         "--log-format=json",
     ];
@@ -258,7 +260,8 @@ fn a_release_that_cannot_work_is_refused_with_a_sentence() {
         assert!(said.contains(&format!("{value} needs the Prometheus operator")), "{said}");
     }
     for wrong in [
-        "replicas=3",
+        "replicas=17",
+        "leaderElection=\"yes\"",
         "logFormat=\"xml\"",
         "watchNamespace=\"A_b\"",
         "operator.tag=\"1\"",
