@@ -28,8 +28,11 @@ ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "bam-operator"
 
 # What Grafana would put there. A rate needs some scrapes, which come every second here.
-VARIABLES = {"__rate_interval": "10s", "__interval": "10s", "__range": "60s", "namespace": ".*", "datasource": "here"}
-SELECTOR = re.compile(r"\b((?:bam|process)_[a-z_]+)\b(\{[^}]*\})?")
+VARIABLES = {
+    **{"__rate_interval": "10s", "__interval": "10s", "__range": "60s"},
+    **{"namespace": ".*", "experiments": ".*", "datasource": "here"},
+}
+SELECTOR = re.compile(r"\b((?:bam|process|controller_runtime|workqueue)_[a-z_]+)\b(\{[^}]*\})?")
 
 
 def main():
@@ -157,6 +160,7 @@ class Prometheus:
             "job_name": "bam-operator",
             "scheme": target.scheme,
             "metrics_path": target.path,
+            "honor_labels": True,
             "static_configs": [{"targets": [target.netloc], "labels": {"namespace": "bam-system"}}],
         }
         every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}

@@ -13,25 +13,28 @@ use bam_crds::{BamExperimentStatus, BamRunStatus, ExitReason};
 use bam_operator::cluster::metrics::{ACTIONS, Metrics, REQUESTS, State};
 use bam_operator::cluster::serve::{Health, Heartbeat, Readiness, serve};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 
 /// One second of an operator's life.
 fn live(metrics: &Metrics, second: u64) {
     let took = Duration::from_millis(second % 7);
-    metrics.pass("experiment", "ok", took);
-    metrics.pass("run", "ok", took);
+    metrics.reconciled("bamexperiment", true, took);
+    metrics.reconciled("bamrun", true, took);
     ACTIONS.iter().for_each(|action| metrics.action(action, "done"));
     REQUESTS.iter().for_each(|(verb, kind)| metrics.api_call(verb, kind, "ok", took));
     metrics.watch_event("bamruns");
     metrics.progress_pull("ok");
     metrics.attempt_started(Role::Teacher, 1);
     metrics.attempt_ended(Role::Teacher, &completed());
+    metrics.attempt_at_work(Role::Teacher, SignedDuration::from_secs(3));
+    metrics.student_started(SignedDuration::from_secs(1));
+    metrics.experiment_ended(ExperimentPhase::Complete, SignedDuration::from_hours(1));
 
     let mut state = State::new(1, 0);
-    state.experiment(&BamExperimentStatus { phase: ExperimentPhase::TrainingTeachers, ..Default::default() });
+    state.experiment("team", &BamExperimentStatus { phase: ExperimentPhase::TrainingTeachers, ..Default::default() });
     let progress = Some(RunProgress { stage: Stage::Training, done: second, total: 1000 });
-    state.run(Role::Teacher, &BamRunStatus { phase: RunPhase::Running, progress, ..Default::default() });
+    state.run("team", Role::Teacher, &BamRunStatus { phase: RunPhase::Running, progress, ..Default::default() });
     metrics.set_state(&state);
 }
 

@@ -54,6 +54,10 @@ use crate::task::{CustomTask, TASK_NAME_PATTERN, TaskFiles};
     .message("model, storage, seed and precision are immutable: what is trained would be another model; create a new experiment"))]
 #[x_kube(validation = Rule::new("self.trials >= oldSelf.trials")
     .message("trials can be raised, not lowered: what is trained stays").field_path(".trials"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)")
+    .message("what is cancelled is over: create a new experiment, which finds what is trained already").field_path(".cancel"))]
+#[x_kube(validation = Rule::new("has(self.managedBy) == has(oldSelf.managedBy) && (!has(self.managedBy) || self.managedBy == oldSelf.managedBy)")
+    .message("managedBy is immutable: two would carry out the same experiment").field_path(".managedBy"))]
 #[x_kube(validation = Rule::new("has(self.distill) || self.tasks.all(t, !has(t.teacher))")
     .message("a task names a teacher, but the experiment does not distill: add `distill: {}`, or remove `teacher`").field_path(".tasks"))]
 #[x_kube(validation = Rule::new("!has(self.distill) || !has(self.distill.weight) || !self.distill.annealing")
@@ -111,6 +115,23 @@ pub struct BamExperimentSpec {
     /// false, it goes on from there. What another experiment needs too goes on. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspend: bool,
+    /// True ends it for good: nothing more is started for it, and what trains for it alone writes a checkpoint and stops. What
+    /// another experiment needs too goes on, and what is trained stays. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cancel: bool,
+    /// Raise it, and the runs that have failed by then are tried again, with fresh budgets, from their last checkpoints; those
+    /// that are done stay. Not used by `bam run`, which tries again whenever it is called. Default 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub retry: u32,
+    /// Who carries it out: `bam.dev/operator`, or a controller that hands it to another cluster. Then this cluster's operator
+    /// leaves it alone. Default bam.dev/operator. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
+    )]
+    pub managed_by: Option<String>,
     /// Seconds that it may take, counted from when the operator first saw it, and anew whenever it is resumed. Then it has
     /// failed, and what trains for it alone writes a checkpoint and stops; raised, it goes on from there. Default: as long as it
     /// takes. Not used by `bam run`.
@@ -122,6 +143,16 @@ pub struct BamExperimentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub ttl_seconds_after_finished: Option<u32>,
+}
+
+/// What [`BamExperimentSpec::managed_by`] says of experiments that the operator carries out.
+pub const MANAGER: &str = "bam.dev/operator";
+
+impl BamExperimentSpec {
+    /// Is it for the operator to carry out?
+    pub fn is_ours(&self) -> bool {
+        self.managed_by.as_deref().is_none_or(|manager| manager == MANAGER)
+    }
 }
 
 fn one() -> u32 {
@@ -404,6 +435,22 @@ pub struct ComputeSpec {
     /// Also predict the test splits. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub write_test_outputs: bool,
+    /// What is kept of a run's Jobs and pods, and so of its logs, when they are over: of one that failed the last (OnFailure),
+    /// all (Always) or none (Never). They go with the run. Default OnFailure. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep_jobs: KeepJobs,
+}
+
+/// What is kept of the Jobs of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeepJobs {
+    /// The last one, if the run failed.
+    #[default]
+    OnFailure,
+    /// All.
+    Always,
+    /// None.
+    Never,
 }
 
 /// The amounts that a container can be given; a pod with anything else is refused, and so would be every Job.
@@ -468,6 +515,8 @@ pub enum ExperimentPhase {
     TrainingStudent,
     /// It is not finished, and `suspend` is true.
     Suspended,
+    /// It was not finished, and `cancel` is true.
+    Cancelled,
     /// All runs are done.
     Complete,
     /// A run failed for good.
@@ -477,7 +526,7 @@ pub enum ExperimentPhase {
 impl ExperimentPhase {
     /// Will nothing more happen?
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Complete | Self::Failed)
+        matches!(self, Self::Complete | Self::Failed | Self::Cancelled)
     }
 }
 
@@ -503,10 +552,13 @@ pub struct BamExperimentStatus {
     /// What it waits for, in a person's words; empty when done.
     #[serde(default, skip_serializing_if = "is_default")]
     pub waiting_for: String,
-    /// `InputsReady`, `TeachersReady`, `Suspended`, `Complete`, `Failed`.
+    /// `InputsReady`, `TeachersReady`, `Suspended`, `Complete`, `Failed` (also of one that was cancelled).
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// The last `retry` that was carried out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retried: u32,
     /// The inputs by content, as checked: what the runs' names are made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<PinnedInputs>,

@@ -44,6 +44,12 @@ pub fn inputs(looked_at: &impl Serialize, key: &str) -> String {
     format!("run-{}", Digest::of(&(looked_at, key)).short())
 }
 
+/// Who asks, in the words of [`REOPEN_PREFIX`], when an experiment's `retry` was raised to this. (An annotation's name has at
+/// most 63 letters behind its prefix.)
+pub fn retry(experiment: &str, retry: u32) -> String {
+    format!("{experiment:.40}.retry-{retry}")
+}
+
 /// Name of a run's n-th attempt, counted from 1.
 pub fn attempt(run: &str, number: u32) -> String {
     format!("{run}-{number}")

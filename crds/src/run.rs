@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{InputsConfig, RunConfig};
-use crate::experiment::{FailurePolicy, IMAGE_PATTERN, Resources};
+use crate::experiment::{FailurePolicy, IMAGE_PATTERN, KeepJobs, Resources};
 use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
 use crate::report::{ExitReason, RunReport, Stage};
@@ -73,6 +73,9 @@ pub struct RunPod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
     pub secret: Option<String>,
+    /// What is kept of its Jobs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep_jobs: KeepJobs,
 }
 
 /// What a run is for.

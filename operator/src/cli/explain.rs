@@ -78,7 +78,7 @@ fn explanation(look: &Look, graph: &Graph, plan: &Plan<BamExperimentStatus>) -> 
         text += "  teachers and students have names once their inputs are checked\n";
     }
     text += match status.phase {
-        ExperimentPhase::Complete => "",
+        ExperimentPhase::Complete | ExperimentPhase::Cancelled => "",
         ExperimentPhase::Failed => "`bam run -f` with its manifest tries again\n",
         ExperimentPhase::Suspended => "`bam run -f` with `suspend: false` in its manifest goes on\n",
         _ if status.runs.iter().any(|run| run.phase == RunPhase::Running) => "",

@@ -11,6 +11,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 
 use super::job::CONTAINER;
 use crate::plan::Reopened;
+use crate::plan::experiment::is_halted;
 
 /// Facts about one object.
 pub trait Facts: PartialEq + Send + Sync + Sized + 'static {
@@ -54,6 +55,7 @@ impl Facts for ExperimentFacts {
                     namespace: metadata.namespace.clone(),
                     uid: metadata.uid.clone(),
                     generation: metadata.generation,
+                    creation_timestamp: metadata.creation_timestamp.clone(),
                     deletion_timestamp: metadata.deletion_timestamp.clone(),
                     ..ObjectMeta::default()
                 };
@@ -69,6 +71,11 @@ impl Facts for ExperimentFacts {
 }
 
 impl ExperimentFacts {
+    /// Is nothing begun for it, and what trains for it alone stopped? Also while it is being deleted: its runs go with it.
+    pub fn is_halted(&self) -> bool {
+        self.experiment.as_ref().is_ok_and(is_halted)
+    }
+
     /// The experiment, if it can be understood and is to stay.
     pub fn living(&self) -> Option<&BamExperiment> {
         self.experiment.as_ref().ok().filter(|experiment| experiment.metadata.deletion_timestamp.is_none())

@@ -1,8 +1,11 @@
 //! What the operator counts for Prometheus.
 //!
-//! Every label value comes from a closed set: no series is ever named after an object, and free text goes to the log. So
-//! the number of series is bounded however many experiments there are, and a test says by how much. Counters begin at 0
-//! for every value of their labels, since a counter that begins at 1 has never increased.
+//! Every label value comes from a closed set, but for the names of a bounded number of namespaces: no series is ever named
+//! after an object, and free text goes to the log. So the number of series is bounded however many experiments there are, and a
+//! test says by how much. Counters begin at 0 for every value of their labels, since a counter that begins at 1 has never
+//! increased.
+//!
+//! What every operator has, it counts under the names of controller-runtime, which dashboards know.
 //!
 //! Gauges of how things stand ([`Metrics::set_state`]) are absent until the operator has seen the cluster: zero failed
 //! experiments is a statement.
@@ -11,7 +14,9 @@ use std::sync::Once;
 use std::time::Duration;
 
 use bam_crds::ExitReason;
+use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::{AttemptRecord, Role};
+use k8s_openapi::jiff::SignedDuration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -22,10 +27,10 @@ mod gauges;
 use gauges::Gauges;
 pub use gauges::State;
 
-/// What a pass is over.
-pub const SUBJECTS: [&str; 2] = ["experiment", "run"];
-/// How a pass ends.
-pub const PASS_RESULTS: [&str; 3] = ["ok", "error", "timeout"];
+/// What is reconciled.
+pub const CONTROLLERS: [&str; 2] = ["bamexperiment", "bamrun"];
+/// How a reconciliation ends.
+pub const RESULTS: [&str; 2] = ["success", "error"];
 /// What the operator does.
 pub const ACTIONS: [&str; 7] =
     ["create_run", "join_run", "reopen_run", "start_attempt", "stop_attempt", "remove_attempt", "remove_experiment"];
@@ -63,21 +68,31 @@ pub const TRIES: [&str; 2] = ["first", "again"];
 /// unseen.
 pub const UNREPORTED: [&str; 3] = ["Killed", "Crashed", "Lost"];
 
+const ENDS: [ExperimentPhase; 3] = [ExperimentPhase::Complete, ExperimentPhase::Failed, ExperimentPhase::Cancelled];
 const ROLES: [Role; 3] = [Role::Inputs, Role::Teacher, Role::Student];
 
-/// Upper bounds in seconds. A pass that changes nothing takes less than the first; the last is beyond a pass's time limit.
-const PASS_SECONDS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0];
+/// Upper bounds in seconds. A reconciliation that changes nothing takes less than the first.
+const RECONCILE_SECONDS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0];
+/// Upper bounds in seconds: from a check of the inputs to a night of training.
+const TRAINING_SECONDS: [f64; 9] = [10.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 36_000.0, 86_400.0, 604_800.0];
+/// Upper bounds in seconds: what Kubernetes remembers of time is in whole ones.
+const WAITING_SECONDS: [f64; 8] = [1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 10_800.0];
 /// Upper bounds in seconds: an idle API server answers below the second, a busy one above the fifth.
 const API_SECONDS: [f64; 8] = [0.005, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
 
 /// All metrics of one operator.
 pub struct Metrics {
     registry: Registry,
-    passes: IntCounterVec,
-    pass_seconds: HistogramVec,
+    reconciliations: IntCounterVec,
+    reconcile_errors: IntCounterVec,
+    reconcile_seconds: HistogramVec,
     actions: IntCounterVec,
     attempts_started: IntCounterVec,
     attempts_ended: IntCounterVec,
+    attempt_seconds: HistogramVec,
+    attempt_wait_seconds: HistogramVec,
+    student_wait_seconds: HistogramVec,
+    experiment_seconds: HistogramVec,
     watch_events: IntCounterVec,
     watch_errors: IntCounterVec,
     api_requests: IntCounterVec,
@@ -106,14 +121,52 @@ impl Metrics {
             register(&registry, HistogramVec::new(options, labels).expect("a valid metric"))
         };
         let metrics = Self {
-            passes: counters("bam_passes_total", "Passes over one experiment or run.", &["kind", "result"]),
-            pass_seconds: seconds("bam_pass_duration_seconds", "Time of one pass.", &["kind"], &PASS_SECONDS),
+            reconciliations: counters(
+                "controller_runtime_reconcile_total",
+                "Reconciliations of one experiment or run.",
+                &["controller", "result"],
+            ),
+            reconcile_errors: counters(
+                "controller_runtime_reconcile_errors_total",
+                "Reconciliations that failed.",
+                &["controller"],
+            ),
+            reconcile_seconds: seconds(
+                "controller_runtime_reconcile_time_seconds",
+                "Time of one reconciliation.",
+                &["controller"],
+                &RECONCILE_SECONDS,
+            ),
             actions: counters("bam_actions_total", "Actions of plans, by what became of them.", &["action", "outcome"]),
             attempts_started: counters("bam_attempts_started_total", "Attempts begun.", &["role", "attempt"]),
             attempts_ended: counters(
                 "bam_attempts_ended_total",
                 "Attempts seen to have ended, by how.",
                 &["role", "reason"],
+            ),
+            attempt_seconds: seconds(
+                "bam_attempt_duration_seconds",
+                "Time of one attempt, from the making of its Job to its end.",
+                &["role"],
+                &TRAINING_SECONDS,
+            ),
+            attempt_wait_seconds: seconds(
+                "bam_attempt_wait_seconds",
+                "Time from the making of an attempt's Job until its trainer is at work: for a queue, a node, an image.",
+                &["role"],
+                &WAITING_SECONDS,
+            ),
+            student_wait_seconds: seconds(
+                "bam_student_wait_seconds",
+                "Time from the end of a student's last teacher until its first attempt is made.",
+                &[],
+                &WAITING_SECONDS,
+            ),
+            experiment_seconds: seconds(
+                "bam_experiment_duration_seconds",
+                "Time from the making of an experiment to its end, by how it ended.",
+                &["phase"],
+                &TRAINING_SECONDS,
             ),
             watch_events: counters("bam_watch_events_total", "Changes that watches told of.", &["kind"]),
             watch_errors: counters("bam_watch_errors_total", "Watches that broke or could not begin.", &["kind"]),
@@ -161,7 +214,13 @@ impl Metrics {
         let roles = roles.each_ref().map(String::as_str);
         let reasons = ExitReason::ALL.map(word);
         let reasons: Vec<&str> = reasons.iter().map(String::as_str).chain(UNREPORTED).collect();
-        of_pairs(&self.passes, &SUBJECTS, &PASS_RESULTS);
+        of_pairs(&self.reconciliations, &CONTROLLERS, &RESULTS);
+        of_each(&self.reconcile_errors, &CONTROLLERS);
+        for histogram in [&self.attempt_seconds, &self.attempt_wait_seconds] {
+            roles.iter().for_each(|role| drop(histogram.with_label_values(&[role])));
+        }
+        self.student_wait_seconds.with_label_values::<&str>(&[]);
+        ENDS.map(word).iter().for_each(|phase| drop(self.experiment_seconds.with_label_values(&[phase])));
         of_pairs(&self.actions, &ACTIONS, &OUTCOMES);
         of_pairs(&self.attempts_started, &roles, &TRIES);
         of_pairs(&self.attempts_ended, &roles, &reasons);
@@ -173,11 +232,14 @@ impl Metrics {
         }
     }
 
-    /// A pass over a subject ended: one of [`SUBJECTS`], one of [`PASS_RESULTS`].
-    pub fn pass(&self, kind: &'static str, result: &'static str, took: Duration) {
-        let kind = known(&SUBJECTS, kind);
-        self.passes.with_label_values(&[kind, known(&PASS_RESULTS, result)]).inc();
-        self.pass_seconds.with_label_values(&[kind]).observe(took.as_secs_f64());
+    /// A reconciliation ended, well or not: of one of [`CONTROLLERS`].
+    pub fn reconciled(&self, controller: &'static str, well: bool, took: Duration) {
+        let controller = known(&CONTROLLERS, controller);
+        self.reconciliations.with_label_values(&[controller, RESULTS[usize::from(!well)]]).inc();
+        self.reconcile_seconds.with_label_values(&[controller]).observe(took.as_secs_f64());
+        if !well {
+            self.reconcile_errors.with_label_values(&[controller]).inc();
+        }
     }
 
     /// An action of a plan was tried: one of [`ACTIONS`], one of [`OUTCOMES`].
@@ -201,6 +263,23 @@ impl Metrics {
             (None, None) => UNREPORTED[2].to_owned(),
         };
         self.attempts_ended.with_label_values(&[word(role), reason]).inc();
+        let took = record.finished_at.0.duration_since(record.started_at.0);
+        self.attempt_seconds.with_label_values(&[word(role)]).observe(took.as_secs_f64().max(0.0));
+    }
+
+    /// The trainer of an attempt is at work, so long after its Job was made.
+    pub fn attempt_at_work(&self, role: Role, waited: SignedDuration) {
+        self.attempt_wait_seconds.with_label_values(&[word(role)]).observe(waited.as_secs_f64().max(0.0));
+    }
+
+    /// A student's first attempt was made, so long after its last teacher was done.
+    pub fn student_started(&self, waited: SignedDuration) {
+        self.student_wait_seconds.with_label_values::<&str>(&[]).observe(waited.as_secs_f64().max(0.0));
+    }
+
+    /// An experiment came to this end, so long after it was made. To be called when the status that says so was written.
+    pub fn experiment_ended(&self, phase: ExperimentPhase, took: SignedDuration) {
+        self.experiment_seconds.with_label_values(&[word(phase)]).observe(took.as_secs_f64().max(0.0));
     }
 
     /// A watch told of a change: one of [`WATCHED`].
@@ -297,11 +376,13 @@ mod tests {
     /// After everything that can happen has happened.
     fn used() -> Metrics {
         let metrics = Metrics::new();
-        SUBJECTS.iter().for_each(|kind| metrics.pass(kind, "ok", Duration::from_millis(3)));
+        CONTROLLERS.iter().for_each(|controller| metrics.reconciled(controller, true, Duration::from_millis(3)));
         for (verb, kind) in REQUESTS {
             metrics.api_call(verb, kind, "ok", Duration::from_millis(30));
         }
-        metrics.set_state(&State::default());
+        let mut state = State::default();
+        (0..500).for_each(|number| state.experiment(&format!("team-{number}"), &Default::default()));
+        metrics.set_state(&state);
         metrics
     }
 
@@ -312,21 +393,25 @@ mod tests {
     }
 
     #[test]
-    fn there_are_fewer_than_400_series_whatever_happens() {
+    fn there_are_fewer_than_1500_series_whatever_happens() {
         let rendered = used().render();
         let series = rendered.lines().filter(|line| !line.starts_with('#')).count();
-        assert!((200..400).contains(&series), "{series} series");
+        assert!((1000..1500).contains(&series), "{series} series");
+        assert!(rendered.contains("bam_experiments{namespace=\"_other\",phase=\"Pending\"} 460\n"), "{rendered}");
     }
 
     #[test]
     fn nothing_that_happens_makes_a_counter_with_new_labels() {
         let before = used().render().lines().count();
         let metrics = used();
-        SUBJECTS
-            .iter()
-            .for_each(|kind| PASS_RESULTS.iter().for_each(|result| metrics.pass(kind, result, Duration::ZERO)));
+        for well in [true, false] {
+            CONTROLLERS.iter().for_each(|controller| metrics.reconciled(controller, well, Duration::ZERO));
+        }
+        ENDS.iter().for_each(|phase| metrics.experiment_ended(*phase, SignedDuration::ZERO));
+        metrics.student_started(SignedDuration::ZERO);
         ACTIONS.iter().for_each(|action| OUTCOMES.iter().for_each(|outcome| metrics.action(action, outcome)));
         for role in ROLES {
+            metrics.attempt_at_work(role, SignedDuration::ZERO);
             [1, 2, 3].iter().for_each(|number| metrics.attempt_started(role, *number));
             ExitReason::ALL.iter().for_each(|reason| metrics.attempt_ended(role, &ended(Some(*reason), None)));
             [None, Some(137), Some(139)].iter().for_each(|code| metrics.attempt_ended(role, &ended(None, *code)));
@@ -346,7 +431,8 @@ mod tests {
     #[test]
     fn names_and_helps_are_as_prometheus_wants_them() {
         for (name, kind, help) in families() {
-            assert!(name.starts_with("bam_") || name.starts_with("process_"), "{name}");
+            let prefixes = ["bam_", "process_", "controller_runtime_", "workqueue_"];
+            assert!(prefixes.iter().any(|prefix| name.starts_with(prefix)), "{name}");
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
             assert!(help.ends_with('.'), "{name}: {help}");
             assert_eq!(name.ends_with("_total"), kind == MetricType::COUNTER, "{name}");
@@ -377,31 +463,31 @@ mod tests {
         let metrics = Metrics::new();
         assert!(!metrics.render().contains("bam_experiments"));
         let mut state = State::new(2, 0);
-        state.experiment(&BamExperimentStatus { phase: ExperimentPhase::Failed, ..Default::default() });
+        state.experiment("team", &BamExperimentStatus { phase: ExperimentPhase::Failed, ..Default::default() });
         let progress = |done| Some(RunProgress { stage: Stage::Training, done, total: 10 });
         for done in [3, 4] {
             let phase = RunPhase::Running;
-            state.run(Role::Teacher, &BamRunStatus { phase, progress: progress(done), ..Default::default() });
+            state.run("team", Role::Teacher, &BamRunStatus { phase, progress: progress(done), ..Default::default() });
         }
         let over = BamRunStatus { phase: RunPhase::Failed, progress: progress(5), ..Default::default() };
-        state.run(Role::Student, &over);
+        state.run("team", Role::Student, &over);
         state.undecodable("bamruns");
         metrics.set_state(&state);
         let rendered = metrics.render();
         for line in [
-            "bam_experiments{phase=\"Failed\"} 1",
-            "bam_experiments{phase=\"Complete\"} 0",
-            "bam_runs{phase=\"Running\",role=\"Teacher\"} 2",
+            "bam_experiments{namespace=\"team\",phase=\"Failed\"} 1",
+            "bam_experiments{namespace=\"team\",phase=\"Complete\"} 0",
+            "bam_runs{namespace=\"team\",phase=\"Running\",role=\"Teacher\"} 2",
             "bam_training_steps_done{role=\"Teacher\"} 7",
             "bam_training_steps{role=\"Teacher\"} 20",
             "bam_training_steps{role=\"Student\"} 0",
             "bam_undecodable_objects{kind=\"bamruns\"} 1",
-            "bam_queue_depth 2",
+            "workqueue_depth 2",
         ] {
             assert!(rendered.contains(&format!("{line}\n")), "{line}\n{rendered}");
         }
         metrics.set_state(&State::default());
-        assert!(metrics.render().contains("bam_experiments{phase=\"Failed\"} 0\n"), "it is gone");
+        assert!(!metrics.render().contains("\"team\""), "it is gone");
     }
 
     #[test]
@@ -415,8 +501,9 @@ mod tests {
         for file in ["dashboards/bam.json", "alerts/bam.yaml"] {
             let text = std::fs::read_to_string(chart.join(file)).unwrap();
             let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let prefixes = ["bam_", "process_", "controller_runtime_", "workqueue_"];
             let asked: BTreeSet<_> =
-                words.filter(|word| word.starts_with("bam_") || word.starts_with("process_")).collect();
+                words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).collect();
             assert!(asked.len() > 5, "{file}: {asked:?}");
             let missing: Vec<_> = asked.into_iter().filter(|name| !there.contains(*name)).collect();
             assert_eq!(missing, Vec::<&str>::new(), "{file}");

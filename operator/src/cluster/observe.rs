@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFacts, RunFacts};
 use super::job;
 use crate::plan::Why;
-use crate::plan::experiment::{self, Run, is_halted};
+use crate::plan::experiment::{self, Run};
 use crate::plan::graph;
 use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
@@ -49,7 +49,7 @@ impl Seen {
     /// An experiment, if there is one.
     pub fn experiment(&self, namespace: &str, name: &str) -> Option<(BamExperiment, experiment::Observed)> {
         let facts = self.experiments.get(namespace, name)?;
-        let experiment = facts.living()?.clone();
+        let experiment = facts.living().filter(|experiment| experiment.spec.is_ours())?.clone();
         let mut seen = experiment::Observed {
             status: experiment.status.clone().unwrap_or_default(),
             // The check is the experiment's own: what it finds may be out of date for the next one.
@@ -140,7 +140,7 @@ impl Seen {
     fn is_suspended(&self, namespace: &str, owners: &[(String, String)]) -> bool {
         let suspended = |name: &str, uid: &str| {
             let facts = self.experiments.get(namespace, name).filter(|facts| facts.uid == uid);
-            facts.is_some_and(|facts| facts.living().is_some_and(is_halted))
+            facts.is_some_and(|facts| facts.is_halted())
         };
         !owners.is_empty() && owners.iter().all(|(name, uid)| suspended(name, uid))
     }

@@ -286,15 +286,17 @@ async fn count(cluster: &Cluster) {
     loop {
         let queued = *cluster.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut state = State::new(queued, cluster.failures().len());
-        for (_, facts) in cluster.seen.experiments.all() {
+        for ((namespace, _), facts) in cluster.seen.experiments.all() {
             match &facts.experiment {
-                Ok(experiment) => state.experiment(experiment.status.as_ref().unwrap_or(&Default::default())),
+                Ok(experiment) => {
+                    state.experiment(&namespace, experiment.status.as_ref().unwrap_or(&Default::default()))
+                }
                 Err(_) => state.undecodable(EXPERIMENTS.kind),
             }
         }
-        for (_, facts) in cluster.seen.runs.all() {
+        for ((namespace, _), facts) in cluster.seen.runs.all() {
             match &facts.run {
-                Ok((spec, status)) => state.run(spec.role, status),
+                Ok((spec, status)) => state.run(&namespace, spec.role, status),
                 Err(_) => state.undecodable(RUNS.kind),
             }
         }

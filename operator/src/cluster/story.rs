@@ -66,7 +66,7 @@ pub fn of_experiment(before: &BamExperimentStatus, after: &BamExperimentStatus) 
         let failed = after.phase == ExperimentPhase::Failed;
         let chapter = Chapter::new(failed, &reason, reason.clone(), phase_note(after));
         // What ended opens a phase, and what starts belongs to it; the end of all comes last.
-        let over = failed || after.phase == ExperimentPhase::Complete;
+        let over = after.phase.is_final();
         let starts = story.iter().position(|chapter| chapter.reason == STARTED).filter(|_| !over);
         story.insert(starts.unwrap_or(story.len()), chapter);
     }
@@ -103,7 +103,7 @@ fn phase_note(status: &BamExperimentStatus) -> String {
                 status.scores.iter().map(|(task, score)| format!("{task} {} {:.1}", score.metric, score.median));
             format!("all runs are done: {}", scores.collect::<Vec<_>>().join(", "))
         }
-        ExperimentPhase::Failed => condition("Failed").unwrap_or_default(),
+        ExperimentPhase::Failed | ExperimentPhase::Cancelled => condition("Failed").unwrap_or_default(),
         ExperimentPhase::Pending | ExperimentPhase::Suspended => status.waiting_for.clone(),
         ExperimentPhase::CheckingInputs => "data and weights are checked, row by row".to_owned(),
         ExperimentPhase::TrainingTeachers => format!("{} teachers are done", status.teachers),

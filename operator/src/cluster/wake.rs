@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bam_crds::BamExperimentSpec;
+use bam_crds::BamExperiment;
 use bam_crds::experiment::DistillSpec;
 
 use super::cache::Changed;
@@ -15,8 +15,8 @@ use crate::platform::Subject;
 /// An experiment changed: it, and those that name it as a teacher.
 pub fn by_experiment(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Subject> {
     let (namespace, name) = &changed.key;
-    let names_it = |spec: &BamExperimentSpec| {
-        let mut teachers = spec.distill.iter().flat_map(DistillSpec::named_teachers);
+    let names_it = |experiment: &BamExperiment| {
+        let mut teachers = experiment.spec.distill.iter().flat_map(DistillSpec::named_teachers);
         teachers.any(|teacher| teacher.experiment.as_ref() == Some(name))
     };
     let pupils = experiments(seen, namespace, names_it);
@@ -25,9 +25,7 @@ pub fn by_experiment(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Sub
 
 /// The runs of an experiment that was suspended or ran out of time, or goes on.
 fn its_runs(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Subject> {
-    let halted = |facts: &Option<Arc<ExperimentFacts>>| {
-        facts.as_ref().is_some_and(|facts| facts.living().is_some_and(is_halted))
-    };
+    let halted = |facts: &Option<Arc<ExperimentFacts>>| facts.as_ref().is_some_and(|facts| facts.is_halted());
     let Some(facts) = changed.after.as_ref().filter(|_| halted(&changed.before) != halted(&changed.after)) else {
         return Vec::new();
     };
@@ -61,9 +59,10 @@ pub fn by_run(seen: &Seen, changed: &Changed<RunFacts>) -> Vec<Subject> {
         let pupils = seen.runs.within(namespace).into_iter().filter(|(_, run)| run.teachers().contains(&&hash));
         subjects.extend(pupils.map(|(run, _)| Subject::run(namespace, run)));
     }
-    // One that is suspended makes no runs, and so does not come across those that others make and that it needs too.
-    subjects.extend(experiments(seen, namespace, |spec| {
-        spec.suspend || spec.distill.as_ref().is_some_and(|distill| !distill.teachers.is_empty())
+    // One that is halted makes no runs, and so does not come across those that others make and that it needs too.
+    subjects.extend(experiments(seen, namespace, |experiment| {
+        let distill = experiment.spec.distill.as_ref();
+        is_halted(experiment) || distill.is_some_and(|distill| !distill.teachers.is_empty())
     }));
     subjects
 }
@@ -87,8 +86,8 @@ pub fn by_claim(seen: &Seen, changed: &Changed<ClaimFacts>) -> Vec<Subject> {
     runs.map(|(run, _)| Subject::run(namespace, run)).collect()
 }
 
-fn experiments(seen: &Seen, namespace: &str, is_it: impl Fn(&BamExperimentSpec) -> bool) -> Vec<Subject> {
+fn experiments(seen: &Seen, namespace: &str, is_it: impl Fn(&BamExperiment) -> bool) -> Vec<Subject> {
     let here = seen.experiments.within(namespace).into_iter();
-    let those = here.filter(|(_, facts)| facts.living().is_some_and(|experiment| is_it(&experiment.spec)));
+    let those = here.filter(|(_, facts)| facts.living().is_some_and(&is_it));
     those.map(|(name, _)| Subject::experiment(namespace, name)).collect()
 }

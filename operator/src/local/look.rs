@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::ledger::{AttemptFolder, Ended, Ledger};
 use super::{Error, Mode, progress, store};
-use crate::plan::experiment::{self, Run};
+use crate::plan::experiment::{self, Run, is_halted};
 use crate::plan::graph::{self, Graph, Node};
 use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
@@ -120,7 +120,7 @@ impl Look {
             teachers,
             reopened: self.ledger.reopened(name)?,
             generation: None,
-            suspended: self.experiment.spec.suspend,
+            suspended: is_halted(&self.experiment),
             obstacle: None,
             refused: None,
             look_again: None,

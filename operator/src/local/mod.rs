@@ -140,8 +140,7 @@ impl<'a> Local<'a> {
     }
 
     fn is_over(&self) -> bool {
-        use ExperimentPhase::{Complete, Failed, Suspended};
-        let over = matches!(self.phase.get(), Complete | Failed | Suspended);
+        let over = self.phase.get().is_final() || self.phase.get() == ExperimentPhase::Suspended;
         over && self.children.borrow().is_empty()
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::gate::Stand;
 use super::graph::{self, Graph, Node};
 use super::places::{Place, Places};
-use super::run::complaints;
+use super::run::Complaint;
 use super::standing::Standing;
 use super::status::{condition, failure_message};
 use super::teachers::Named;
@@ -112,7 +112,7 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
     let graph = observed.graph(experiment);
     let (halted, deadline) = halted(experiment, observed, now);
-    let world = World { name, halted, graph: &graph, observed };
+    let world = World { name, halted, retry: experiment.spec.retry, graph: &graph, observed };
     let ttl = experiment.spec.ttl_seconds_after_finished;
     if world.stays_complete(experiment.metadata.generation) {
         let whys = graph.nodes().map(|node| (node.name.clone(), Why::Done)).collect();
@@ -140,7 +140,9 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
 
 /// Is nothing begun for this experiment, and what trains for it alone stopped?
 pub fn is_halted(experiment: &BamExperiment) -> bool {
-    experiment.spec.suspend || experiment.status.as_ref().is_some_and(|status| failure(status) == Some(OUT_OF_TIME))
+    experiment.spec.suspend
+        || experiment.spec.cancel
+        || experiment.status.as_ref().is_some_and(|status| failure(status) == Some(OUT_OF_TIME))
 }
 
 /// The reason of an experiment that took longer than it may.
@@ -154,6 +156,9 @@ fn failure(status: &BamExperimentStatus) -> Option<&str> {
 /// Why nothing is begun for it; or until when it has time.
 fn halted(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> (Option<Why>, Option<Timestamp>) {
     let published = &observed.status;
+    if experiment.spec.cancel {
+        return (Some(Why::Cancelled), None);
+    }
     if experiment.spec.suspend {
         return (Some(Why::Suspended), None);
     }
@@ -173,6 +178,8 @@ pub(super) struct World<'a> {
     pub(super) name: &'a str,
     /// Why nothing is begun for it.
     pub(super) halted: Option<Why>,
+    /// What its manifest says.
+    pub(super) retry: u32,
     pub(super) graph: &'a Graph,
     pub(super) observed: &'a Observed,
 }
@@ -212,6 +219,33 @@ impl<'a> World<'a> {
             why: Why::Expired { since },
         };
         (published.then(remove), None)
+    }
+
+    /// It needs nothing any more.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.halted == Some(Why::Cancelled)
+    }
+
+    /// Is there a wish for another try that is not carried out yet? What an experiment begins with is none: nothing of it has
+    /// failed.
+    fn is_retried(&self) -> bool {
+        let published = &self.observed.status;
+        published.observed_generation.is_some() && self.retry > published.retried
+    }
+
+    /// Who asks for a run that has failed to be tried again, if that was not done yet.
+    fn asks_again(&self, run: &Run) -> Option<String> {
+        let by = names::retry(self.name, self.retry);
+        let asks = self.halted.is_none() && self.is_retried() && run.phase() == RunPhase::Failed;
+        (asks && !run.reopened.by.contains(&by)).then_some(by)
+    }
+
+    /// The last wish for another try that was carried out: no run is left that it is about.
+    pub(super) fn retried(&self) -> u32 {
+        let mut runs = self.graph.nodes().filter_map(|node| self.run(node));
+        let put_off = self.is_retried() && (self.halted.is_some() || runs.any(|run| self.asks_again(run).is_some()));
+        let published = self.observed.status.retried;
+        if put_off { published } else { self.retry.max(published) }
     }
 
     fn named(&self, names: &'a [String]) -> impl Iterator<Item = &'a Node> {
@@ -276,7 +310,7 @@ impl<'a> World<'a> {
 
     /// Becomes an owner of a run that exists, so that it stays as long as this experiment does.
     fn join(&self, node: &Node) -> Option<Planned> {
-        let run = self.run(node).filter(|run| !run.owned)?;
+        let run = self.run(node).filter(|run| !run.owned && !self.is_cancelled())?;
         let orphaned = || Why::Joined { by: run.made_by.clone(), differences: Vec::new() };
         let why = self.shared(node).unwrap_or_else(orphaned);
         Some(Planned { title: node.title.clone(), action: Action::JoinRun { name: node.name.clone() }, why })
@@ -285,7 +319,8 @@ impl<'a> World<'a> {
     /// Becomes an owner of the runs that named teachers learned from.
     fn join_the_others(&self) -> impl Iterator<Item = Planned> {
         let nodes: BTreeSet<_> = self.graph.nodes().map(|node| &node.name).collect();
-        let others = self.observed.runs.iter().filter(move |(name, run)| !run.owned && !nodes.contains(name));
+        let runs = self.observed.runs.iter().filter(|_| !self.is_cancelled());
+        let others = runs.filter(move |(name, run)| !run.owned && !nodes.contains(name));
         others.map(|(name, run)| Planned {
             title: super::title(&run.spec),
             action: Action::JoinRun { name: name.clone() },
@@ -302,8 +337,9 @@ impl<'a> World<'a> {
         students
             .filter_map(|student| {
                 let seen = self.run(student).filter(|student| !student.is_over())?;
-                let missed = complaints(&seen.status, &seen.reopened).contains(&hash);
-                missed.then(|| names::attempt(&student.name, seen.status.attempts))
+                // Not the one that is under way meanwhile.
+                let complaint = Complaint::of(&seen.status, &seen.reopened);
+                complaint.missed.contains(&hash).then(|| names::attempt(&student.name, complaint.attempt))
             })
             .filter(|attempt| !run.reopened.by.contains(attempt))
             .collect()
@@ -341,6 +377,16 @@ impl<'a> World<'a> {
                 };
             }
             RunPhase::Succeeded => Why::Done,
+            RunPhase::Failed if let Some(by) = self.asks_again(run) => {
+                let by = BTreeSet::from([by]);
+                return match places.take(Place::OfItsOwn) {
+                    Ok(()) => {
+                        let why = Why::AskedAgain { by: by.iter().cloned().collect() };
+                        (why, Some(reopen(run.status.attempts, &by)))
+                    }
+                    Err(full) => (full, None),
+                };
+            }
             RunPhase::Failed => Why::Failed { message: failure_message(&run.status) },
             RunPhase::Running => Why::UnderWay { attempt: run.status.attempts },
             RunPhase::Pending => {

@@ -370,6 +370,7 @@ fn identity(found: &InputsReport, task: &TaskSpec, teachers: Vec<Digest>) -> Res
 fn pod(spec: &BamExperimentSpec) -> RunPod {
     let secret = spec.storage.object_store.as_ref().and_then(|store| store.secret_ref.as_ref());
     RunPod {
+        keep_jobs: spec.compute.keep_jobs,
         image: spec.compute.image.clone(),
         resources: spec.compute.resources.clone(),
         secret: secret.map(|secret| secret.name.clone()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bam_crds::experiment::KeepJobs;
 use bam_crds::run::{Failures, Role, RunPhase, RunProgress};
 use bam_crds::{BamRunSpec, BamRunStatus, Digest, ExitReason, RunReport, names};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -113,17 +114,25 @@ pub fn plan(name: &str, spec: &BamRunSpec, observed: &Observed, now: Timestamp) 
     Plan { actions, status, revisit: case.revisit(&verdict), whys: BTreeMap::from([(name.to_owned(), why)]) }
 }
 
-/// The teachers that the last attempt of a run missed: its targets were gone, or not what they were.
-///
-/// Nothing if the run was over and opened again since.
-pub fn complaints<'a>(status: &'a BamRunStatus, reopened: &Reopened) -> Vec<&'a Digest> {
-    let last = status.history.last().filter(|last| !reopened.voids(last.number));
-    let said = last.and_then(|last| last.reason);
-    match (&status.report, said) {
-        (Some(report), Some(ExitReason::MissingInput | ExitReason::BadData)) => {
-            report.missing.iter().chain(&report.changed).collect()
-        }
-        _ => Vec::new(),
+/// What the last attempt of a run that ended missed of its teachers: their targets were gone, or not what they were.
+#[derive(Default)]
+pub struct Complaint<'a> {
+    /// The attempt.
+    pub attempt: u32,
+    /// The teachers; mostly none.
+    pub missed: Vec<&'a Digest>,
+}
+
+impl<'a> Complaint<'a> {
+    /// Nothing if the run was over and opened again since.
+    pub fn of(status: &'a BamRunStatus, reopened: &Reopened) -> Self {
+        let last = status.history.last().filter(|last| !reopened.voids(last.number));
+        let Some((last, report)) = last.zip(status.report.as_ref()) else { return Self::default() };
+        let missed = match last.reason {
+            Some(ExitReason::MissingInput | ExitReason::BadData) => report.missing.iter().chain(&report.changed),
+            _ => return Self::default(),
+        };
+        Self { attempt: last.number, missed: missed.collect() }
     }
 }
 
@@ -303,18 +312,18 @@ impl<'a> Case<'a> {
 
     /// The teachers that are not done, or that the last attempt missed and that are not done again.
     fn missed(&self, status: &BamRunStatus) -> Missed<'a> {
-        let complaints = complaints(status, &self.observed.reopened);
+        let complaint = Complaint::of(status, &self.observed.reopened);
         let mut missed = Missed::default();
         for hash in self.spec.config.iter().flat_map(|config| config.science.teachers()) {
-            let complained = complaints.contains(&hash);
+            let complained = complaint.missed.contains(&hash);
             let Some(teacher) = self.observed.teachers.get(hash) else {
                 // Its run is gone, and perhaps not its targets: an attempt will tell.
                 missed.waited_for.extend(complained.then_some(hash));
                 continue;
             };
             let asked_by = |number| teacher.reopened.by.contains(&names::attempt(self.name, number));
-            let answered = asked_by(status.attempts);
-            let answered_before = (self.observed.reopened.after + 1..status.attempts).any(asked_by);
+            let answered = asked_by(complaint.attempt);
+            let answered_before = (self.observed.reopened.after + 1..complaint.attempt).any(asked_by);
             if complained && answered_before && !answered {
                 missed.twice.push(hash);
             } else if !teacher.is_done() || (complained && !answered) {
@@ -339,7 +348,7 @@ impl<'a> Case<'a> {
         }
         let is_final =
             matches!(last.reason, Some(ExitReason::BadConfig | ExitReason::BadData | ExitReason::MissingInput));
-        if is_final && complaints(status, &self.observed.reopened).is_empty() {
+        if is_final && Complaint::of(status, &self.observed.reopened).missed.is_empty() {
             return Some(format!("its last attempt {ended}"));
         }
         if let Some(spent) = retry::spent(&status.failures, &self.spec.failure_policy) {
@@ -411,16 +420,17 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Removes what is left of attempts that the published status tells of. The last one of a run that failed stays: a
-    /// person will want to read its log.
+    /// Removes what is left of attempts that the published status tells of, but for what is to be kept: a person will want to
+    /// read the log of a run that failed.
     fn tidy_up(&self) -> impl Iterator<Item = Planned> {
         let published = &self.observed.status;
         let settled = last_settled(published);
-        let keeps_last = published.phase == RunPhase::Failed;
+        let keep = self.spec.pod.keep_jobs;
+        let keeps_last = keep == KeepJobs::OnFailure && published.phase == RunPhase::Failed;
         let left = self.observed.attempts.iter().filter(|(_, attempt)| attempt.removable);
         let over = left.filter(move |(number, attempt)| {
             let ended = matches!(attempt.state, AttemptState::Ended(_));
-            ended && (**number < settled || (**number == settled && !keeps_last))
+            keep != KeepJobs::Always && ended && (**number < settled || (**number == settled && !keeps_last))
         });
         over.map(|(number, _)| Planned {
             title: super::title(self.spec),

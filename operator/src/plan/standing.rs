@@ -28,10 +28,14 @@ pub(super) struct Standing<'a> {
 impl<'a> Standing<'a> {
     pub(super) fn new(world: &'a World<'a>, whys: &'a BTreeMap<String, Why>) -> Self {
         let (mut phase, stage) = stage(world);
-        if !phase.is_final() {
+        // What others do for themselves does not make it complete.
+        if world.is_cancelled() && world.observed.status.phase == ExperimentPhase::Cancelled {
+            phase = ExperimentPhase::Cancelled;
+        } else if !phase.is_final() {
             phase = match &world.halted {
                 None => phase,
                 Some(Why::Suspended) => ExperimentPhase::Suspended,
+                Some(Why::Cancelled) => ExperimentPhase::Cancelled,
                 Some(_) => ExperimentPhase::Failed,
             };
         }
@@ -62,6 +66,7 @@ impl<'a> Standing<'a> {
             progress: progress(&graph.trainings, &runs),
             waiting_for: self.waiting_for(),
             conditions,
+            retried: self.world.retried(),
             inputs: graph.pinned.clone(),
             named_teachers: self.named_teachers(),
             passed_gate: self.passed_gate(),
@@ -90,12 +95,12 @@ impl<'a> Standing<'a> {
         let teachers_ready =
             pinned && self.is_sound() && trainings.iter().filter(teaches).all(|it| self.world.is_done(it));
         let complete = self.phase == ExperimentPhase::Complete;
-        let failed = self.phase == ExperimentPhase::Failed;
+        let failed = matches!(self.phase, ExperimentPhase::Failed | ExperimentPhase::Cancelled);
         let finding = |kind, holds, (reason, message)| Finding { kind, holds, reason, message };
         let done = || (Why::Done.reason().to_owned(), "all of it is done".to_owned());
-        let out_of_time = self.world.halted.as_ref().filter(|why| failed && **why != Why::Suspended);
+        let halted = self.world.halted.as_ref().filter(|why| failed && **why != Why::Suspended);
         let now = || {
-            if let Some(why) = out_of_time {
+            if let Some(why) = halted {
                 return (why.reason().to_owned(), format!("the experiment {why}"));
             }
             let unknown = self.unknown().next();

@@ -54,6 +54,8 @@ pub enum Why {
     },
     /// Nobody who needs this run wants anything to be trained now.
     Suspended,
+    /// The experiment is not wanted any more.
+    Cancelled,
     /// The experiment has taken longer than it may.
     DeadlineExceeded {
         /// How long it may take.
@@ -175,6 +177,7 @@ impl Why {
             Self::NotNeeded => "NotNeeded",
             Self::NoPlace { .. } => "NoPlace",
             Self::Suspended => "Suspended",
+            Self::Cancelled => "Cancelled",
             Self::DeadlineExceeded { .. } => "DeadlineExceeded",
             Self::New => "New",
             Self::Cached => "Cached",
@@ -222,6 +225,7 @@ impl fmt::Display for Why {
             Self::Suspended => {
                 f.write_str("is suspended: it goes on where it was when an experiment that needs it does")
             }
+            Self::Cancelled => f.write_str("is cancelled (spec.cancel is true)"),
             Self::DeadlineExceeded { seconds } => write!(
                 f,
                 "is out of time (spec.activeDeadlineSeconds is {seconds}): raise that, and it goes on where it was"

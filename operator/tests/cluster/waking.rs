@@ -85,11 +85,19 @@ fn a_claim_that_comes_wakes_the_runs_that_wait_for_it() {
 }
 
 #[test]
-fn a_run_that_another_experiment_makes_wakes_those_that_are_suspended_and_may_need_it_too() {
+fn a_run_that_another_experiment_makes_wakes_those_that_are_halted_and_may_need_it_too() {
     let seen = Seen::default();
     let mut suspended = experiment("idle", Value::Null);
     suspended.0.as_mut().unwrap().spec.suspend = true;
     put(&seen.experiments, suspended);
+    let failed = json!({ "type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let mut late = experiment("late", Value::Null);
+    late.0.as_mut().unwrap().status = serde_json::from_value(json!({ "conditions": [failed] })).unwrap();
+    put(&seen.experiments, late);
     let made = seen.runs.apply(Event::Apply(guarded(run("r", json!({}))))).remove(0);
-    assert!(names(wake::by_run(&seen, &made)).contains(&"experiment lab/idle".to_owned()));
+    let woken = names(wake::by_run(&seen, &made));
+    for name in ["experiment lab/idle", "experiment lab/late"] {
+        assert!(woken.contains(&name.to_owned()), "{woken:?}");
+    }
 }

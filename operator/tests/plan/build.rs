@@ -33,6 +33,9 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         failure_policy: Default::default(),
         max_parallel_runs: None,
         suspend: false,
+        cancel: false,
+        retry: 0,
+        managed_by: None,
         active_deadline_seconds: None,
         ttl_seconds_after_finished: None,
     };

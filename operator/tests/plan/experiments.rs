@@ -303,6 +303,53 @@ fn a_suspended_experiment_starts_nothing_and_says_how_it_goes_on() {
 }
 
 #[test]
+fn a_cancelled_experiment_is_over_and_starts_nothing() {
+    let mut experiment = build::distilled(&["rte"]);
+    experiment.spec.cancel = true;
+    let state = World::new(experiment).run();
+    assert!(state.runs.is_empty());
+    assert_eq!(state.status.phase, ExperimentPhase::Cancelled);
+    assert_eq!(state.status.waiting_for, "");
+    for (kind, status) in [("Complete", "False"), ("Failed", "True"), ("Suspended", "False")] {
+        let condition = state.status.conditions.iter().find(|it| it.type_ == kind).unwrap();
+        assert_eq!(condition.status, status, "{kind}");
+        assert!(kind == "Suspended" || condition.message == "the experiment is cancelled (spec.cancel is true)");
+    }
+}
+
+#[test]
+fn what_has_failed_is_tried_again_when_a_person_says_so_and_nothing_else() {
+    let failing = [Fate::Completes, Fate::Completes, Fate::Exits(64)];
+    let mut failed = World::new(build::distilled(&["rte", "mrpc"])).with_fates(failing).run();
+    assert_eq!(failed.status.phase, ExperimentPhase::Failed);
+    assert_eq!(failed.started.len(), 3, "the check, and both teachers");
+    // As in a cluster: every version of a spec has a number, and the status is about one of them.
+    failed.experiment.metadata.generation = Some(2);
+    failed.status.observed_generation = Some(1);
+    for (raised, tries) in [(0, 0), (1, 2), (1, 0), (3, 0)] {
+        let world = World::new(failed.experiment.clone());
+        world.state.borrow_mut().take_over(&failed);
+        world.state.borrow_mut().experiment.spec.retry = raised;
+        failed = world.run();
+        assert_eq!(failed.started.len(), tries, "retry: {raised}");
+        assert_eq!(failed.status.retried, raised);
+        let phase = if raised == 0 { ExperimentPhase::Failed } else { ExperimentPhase::Complete };
+        assert_eq!(failed.status.phase, phase);
+    }
+    assert!(failed.runs.values().all(|run| run.status.attempts == 1 + u32::from(!run.reopened.by.is_empty())));
+}
+
+#[test]
+fn what_an_experiment_begins_with_is_no_wish_for_another_try() {
+    let mut experiment = build::distilled(&["rte"]);
+    experiment.spec.retry = 5;
+    experiment.metadata.generation = Some(1);
+    let state = World::new(experiment).with_fates([Fate::Completes, Fate::Exits(64)]).run();
+    assert_eq!((state.status.phase, state.status.retried), (ExperimentPhase::Failed, 5));
+    assert_eq!(state.started.len(), 2);
+}
+
+#[test]
 fn what_is_complete_is_not_suspended_any_more() {
     let finished = World::new(build::distilled(&["rte"])).run();
     let mut experiment = finished.experiment.clone();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bam_crds::experiment::KeepJobs;
 use bam_crds::run::{Failures, RunPhase};
 use bam_crds::{BamRunSpec, ExitReason, names};
 use bam_operator::plan::graph::trainings;
@@ -202,6 +203,36 @@ fn what_is_written_into_the_status_is_not_counted_again() {
     let gone = Observed { status: first.status.clone(), stored: Stored::Absent, ..Observed::default() };
     let after_its_job_is_gone = plan(RUN, &teacher(), &gone, start());
     assert_eq!(after_its_job_is_gone.status, first.status);
+}
+
+#[test]
+fn jobs_are_kept_as_long_as_somebody_may_want_to_read_their_logs() {
+    let removes = |keep, code| {
+        let mut spec = teacher();
+        spec.pod.keep_jobs = keep;
+        let mut observed = after([exit(75), exit(code)]);
+        observed.attempts.values_mut().for_each(|attempt| attempt.removable = true);
+        if code == 0 {
+            observed.stored = Stored::Whole(None);
+        }
+        observed.status = plan(RUN, &spec, &observed, later()).status;
+        let removed = plan(RUN, &spec, &observed, later()).actions.into_iter().filter_map(|it| match it.action {
+            Action::RemoveAttempt { number, .. } => Some(number),
+            _ => None,
+        });
+        removed.collect::<Vec<_>>()
+    };
+    let table: [(&str, KeepJobs, i32, &[u32]); 6] = [
+        ("of a run that failed the last one stays", KeepJobs::OnFailure, 64, &[1]),
+        ("of one that is done none", KeepJobs::OnFailure, 0, &[1, 2]),
+        ("all stay, failed", KeepJobs::Always, 64, &[]),
+        ("all stay, done", KeepJobs::Always, 0, &[]),
+        ("none stays, failed", KeepJobs::Never, 64, &[1, 2]),
+        ("none stays, done", KeepJobs::Never, 0, &[1, 2]),
+    ];
+    for (what, keep, code, removed) in table {
+        assert_eq!(removes(keep, code), removed, "{what}");
+    }
 }
 
 /// A student whose first attempt missed the targets of RTE's teacher.

@@ -133,6 +133,12 @@ impl World {
 }
 
 impl State {
+    /// Everything that is there when another one has ended.
+    pub fn take_over(&mut self, before: &Self) {
+        (self.now, self.status) = (before.now, before.status.clone());
+        (self.runs, self.whole) = (before.runs.clone(), before.whole.clone());
+    }
+
     fn slip(&mut self) -> Slip {
         self.slips.pop_front().unwrap_or(Slip::Nothing)
     }
@@ -268,7 +274,7 @@ impl State {
                     teachers: self.teachers(&run.spec),
                     reopened: run.reopened.clone(),
                     generation: None,
-                    suspended: self.experiment.spec.suspend,
+                    suspended: self.experiment.spec.suspend || self.experiment.spec.cancel,
                     obstacle: None,
                     refused: None,
                     look_again: None,
@@ -407,10 +413,7 @@ impl Platform for World {
         let mut state = self.state.borrow_mut();
         state.passes += 1;
         assert!(state.passes < 10_000, "it does not converge: {:#?}", state.status);
-        let over = matches!(
-            state.status.phase,
-            ExperimentPhase::Complete | ExperimentPhase::Failed | ExperimentPhase::Suspended
-        );
+        let over = state.status.phase.is_final() || state.status.phase == ExperimentPhase::Suspended;
         if over && !state.changed && state.slips.is_empty() {
             return Ok(None);
         }

@@ -25,6 +25,11 @@ impl World {
             Act::Submit(which) => self.submit(which),
             Act::Suspend(which) => self.suspend(which, true),
             Act::Resume(which) => self.suspend(which, false),
+            Act::Cancel(which) => self.change_spec(which, |spec| spec["cancel"] = true.into()),
+            Act::Retry(which) => self.change_spec(which, |spec| {
+                let before = spec["retry"].as_u64().unwrap_or_default();
+                spec["retry"] = (before + 1).into();
+            }),
             Act::Delete(which, slowly) => self.delete_experiment(NAMES[which], slowly),
             Act::Annotate => self.annotate(),
             Act::RemoveJob => self.with_one("jobs", |world, job| world.remove(Who::User, "jobs", &job)),
@@ -118,7 +123,11 @@ impl World {
     }
 
     fn suspend(&mut self, which: usize, suspend: bool) {
-        self.change("bamexperiments", NAMES[which], |experiment| experiment["spec"]["suspend"] = suspend.into());
+        self.change_spec(which, |spec| spec["suspend"] = suspend.into());
+    }
+
+    fn change_spec(&mut self, which: usize, change: impl FnOnce(&mut Value)) {
+        self.change("bamexperiments", NAMES[which], |experiment| change(&mut experiment["spec"]));
     }
 
     fn annotate(&mut self) {
@@ -188,6 +197,9 @@ fn spec(wanted: &Experiment) -> BamExperimentSpec {
         },
         max_parallel_runs: wanted.parallel,
         suspend: false,
+        cancel: false,
+        retry: 0,
+        managed_by: None,
         active_deadline_seconds: wanted.deadline,
         ttl_seconds_after_finished: wanted.ttl_seconds,
     }

@@ -72,7 +72,7 @@ impl Objects {
         self.0.get(&("bamruns", name.to_owned()))
     }
 
-    /// Are all owners of this run suspended, or out of time?
+    /// Are all owners of this run suspended, cancelled, or out of time?
     fn is_suspended(&self, run: &Value) -> bool {
         let mut its = owners(run).peekable();
         its.peek().is_some()
@@ -83,11 +83,12 @@ impl Objects {
     }
 }
 
-/// Is this experiment suspended, or has it failed because its time was over?
+/// Is this experiment suspended or cancelled, or has it failed because its time was over?
 fn is_halted(experiment: &Value) -> bool {
     let conditions = experiment.pointer("/status/conditions").and_then(Value::as_array);
     let out_of_time = |it: &Value| text(it, "/status") == "True" && text(it, "/reason") == "DeadlineExceeded";
-    is_suspended(experiment) || conditions.into_iter().flatten().any(out_of_time)
+    let cancelled = experiment.pointer("/spec/cancel") == Some(&Value::Bool(true));
+    is_suspended(experiment) || cancelled || conditions.into_iter().flatten().any(out_of_time)
 }
 
 fn is_suspended(experiment: &Value) -> bool {
@@ -112,11 +113,21 @@ fn has_ended(job: &Value) -> bool {
     job.pointer("/status/conditions/0").is_some()
 }
 
-/// Up to which attempt nothing counts any more.
+/// Who asked for another try, and up to which attempt nothing counts any more.
+fn requests(run: &Value) -> impl Iterator<Item = (&str, u64)> {
+    let annotations = run.pointer("/metadata/annotations").and_then(Value::as_object);
+    let requests = annotations.into_iter().flatten();
+    requests.filter_map(|(name, after)| Some((name.strip_prefix(names::REOPEN_PREFIX)?, after.as_str()?.parse().ok()?)))
+}
+
 fn reopened_after(run: &Value) -> Option<u64> {
-    let annotations = run.pointer("/metadata/annotations").and_then(Value::as_object)?;
-    let requests = annotations.iter().filter(|(name, _)| name.starts_with(names::REOPEN_PREFIX));
-    requests.filter_map(|(_, after)| after.as_str()?.parse().ok()).max()
+    requests(run).map(|(_, after)| after).max()
+}
+
+/// Is it over in this phase, and nobody has asked for another try since?
+fn is_over(run: &Value, phase: &str) -> bool {
+    let attempts = run["status"]["attempts"].as_u64().unwrap_or_default();
+    text(run, "/status/phase") == phase && reopened_after(run).is_none_or(|after| after < attempts)
 }
 
 fn attempts_keep_apart(life: &Life) -> Result<(), String> {
@@ -171,11 +182,22 @@ fn teachers(job: &Value) -> Vec<Digest> {
 fn nothing_twice(life: &Life) -> Result<(), String> {
     let mut objects = Objects::default();
     let (mut trained, mut lost) = (BTreeMap::<Digest, u32>::new(), BTreeMap::<Digest, u32>::new());
+    // Attempts that missed targets of a teacher.
+    let mut complaints = BTreeSet::new();
     // A trainer on a machine that is out of reach may go on while another one has taken its place.
     let ghosts = life.schedule.acts.iter().filter(|(_, act)| *act == Act::LoseMachine).count() as u32;
     for entry in &life.history.0 {
         match &entry.what {
             What::Lost { hash } => *lost.entry(hash.clone()).or_default() += 1,
+            What::Ended { pod, missing, .. } if !missing.is_empty() => {
+                complaints.extend(pod.rsplit_once('-').map(|(attempt, _)| attempt.to_owned()));
+            }
+            What::Wrote { kind: "bamruns", name, after: Some(run), .. } => {
+                let mut asked = requests(run).filter(|(by, _)| by.starts_with("run-"));
+                if let Some((by, _)) = asked.find(|(by, _)| !complaints.contains(*by)) {
+                    return Err(format!("{name} is to be tried again for {by}, which missed nothing"));
+                }
+            }
             What::Whole { hash, trained: true, run } => {
                 let count = trained.entry(hash.clone()).or_default();
                 *count += 1;
@@ -186,9 +208,7 @@ fn nothing_twice(life: &Life) -> Result<(), String> {
             _ => {}
         }
         if let Some((job, run)) = new_job(entry) {
-            if let Some(run) = objects.run(run).filter(|run| text(run, "/status/phase") == "Succeeded")
-                && reopened_after(run).is_none_or(|after| after + 1 < number(job))
-            {
+            if objects.run(run).is_some_and(|run| is_over(run, "Succeeded")) {
                 return Err(format!("{} was done, and was tried again", text(job, "/metadata/name")));
             }
             let others = objects.of("jobs").filter(|(_, it)| text(it, "/metadata/labels/bam.dev~1run") == run);
@@ -243,8 +263,7 @@ fn over_is_over(life: &Life) -> Result<(), String> {
     let mut objects = Objects::default();
     for entry in &life.history.0 {
         if let Some((job, run)) = new_job(entry)
-            && let Some(run) = objects.run(run).filter(|run| text(run, "/status/phase") == "Failed")
-            && reopened_after(run).is_none_or(|after| after + 1 < number(job))
+            && objects.run(run).is_some_and(|run| is_over(run, "Failed"))
         {
             return Err(format!("{} was made, and its run had failed for good", text(job, "/metadata/name")));
         }
@@ -431,9 +450,11 @@ impl World {
         for experiment in &experiments {
             let phase = text(experiment, "/status/phase");
             let name = text(experiment, "/metadata/name");
-            let is_over = ["Complete", "Failed"].contains(&phase);
+            let is_over = ["Complete", "Failed", "Cancelled"].contains(&phase);
             let suspended = is_suspended(experiment) && phase == "Suspended";
-            let up_to_date = experiment["status"]["observedGeneration"] == experiment["metadata"]["generation"];
+            let (spec, status) = (&experiment["spec"], &experiment["status"]);
+            let retried = status["retried"].as_u64() >= spec["retry"].as_u64() || is_halted(experiment);
+            let up_to_date = retried && status["observedGeneration"] == experiment["metadata"]["generation"];
             let expires = experiment.pointer("/spec/ttlSecondsAfterFinished").is_some();
             if !up_to_date || (is_over && expires) || !(is_over || suspended || self.waits_for_ever(name)) {
                 let waits = text(experiment, "/status/waitingFor");
@@ -470,7 +491,7 @@ impl World {
         let Some(teacher) = self.schedule.experiments[which].taught_by else { return false };
         match self.server.get("bamexperiments", teacher) {
             None => true,
-            Some(teacher) => is_suspended(teacher) || text(teacher, "/status/phase") == "Failed",
+            Some(teacher) => is_suspended(teacher) || ["Failed", "Cancelled"].contains(&text(teacher, "/status/phase")),
         }
     }
 }

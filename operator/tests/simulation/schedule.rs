@@ -55,6 +55,9 @@ pub enum Act {
     Submit(usize),
     Suspend(usize),
     Resume(usize),
+    Cancel(usize),
+    /// What has failed is to be tried again.
+    Retry(usize),
     /// `true`: with `--cascade=foreground`, which leaves it there for a while.
     Delete(usize, bool),
     /// Somebody annotates all objects of ours: every version that was looked at is an old one.
@@ -196,8 +199,13 @@ fn when(random: &mut Random) -> When {
 fn intervene(random: &mut Random, which: usize, acts: &mut Vec<(When, Act)>) {
     let first = random.between(1_000, 200_000);
     let then = first + random.between(500, 60_000);
-    match random.between(0, 4) {
+    match random.between(0, 7) {
         0 => acts.push((When::At(first), Act::Suspend(which))),
+        5 => acts.push((When::At(first), Act::Cancel(which))),
+        6 | 7 => {
+            acts.push((When::At(first), Act::Retry(which)));
+            acts.push((When::At(then), Act::Retry(which)));
+        }
         1 | 2 => {
             acts.push((When::At(first), Act::Suspend(which)));
             acts.push((When::At(then), Act::Resume(which)));

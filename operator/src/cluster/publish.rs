@@ -1,0 +1,123 @@
+//! A status, written once, and what is told with it: counts and events.
+
+use std::time::Duration;
+
+use bam_crds::run::RunPhase;
+use bam_crds::{BamExperiment, BamRun};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType};
+
+use super::execute::expect;
+use super::facts::PodFacts;
+use super::story::{self, Chapter};
+use super::{Cluster, Error, Look, object, thing};
+use crate::platform::{Change, Kind, Outcome, Platform, Status, Subject};
+
+/// An event is an extra, and waits for nobody.
+const EVENT_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Cluster {
+    pub(super) async fn write_status(&self, subject: &Subject, change: &Change) -> Result<(), Error> {
+        let Some(look) = self.looks().remove(subject) else { return Ok(()) };
+        // Decided from what is outdated by now: the watch has told, or will, and it is looked at again.
+        if self.awaits(subject, &look) || self.version(subject).is_some_and(|known| known != look.version) {
+            return Ok(());
+        }
+        let Look { uid, version } = look;
+        let of = object(subject, &uid);
+        let (written, story) = match (&change.before, &change.after) {
+            (Status::Experiment(before), Status::Experiment(after)) => {
+                let written = self.server.write_experiment_status(of, &version, after).await;
+                (written, story::of_experiment(before, after))
+            }
+            (Status::Run(before), Status::Run(after)) => {
+                (self.server.write_run_status(of, &version, after).await, story::of_run(before, after))
+            }
+            // A status is of the kind of its subject.
+            _ => return Ok(()),
+        };
+        let written = written.map(|metadata| self.unseen.changed(thing(subject), &metadata));
+        // It is gone, or was changed since it was looked at: the watch tells, and it is looked at again.
+        if expect(written, &[404, 409], Outcome::DoneBefore)? == Outcome::DoneBefore {
+            return Ok(());
+        }
+        self.count(subject, change);
+        if let Status::Run(after) = &change.after {
+            let settled = after.history.last().map_or(0, |last| last.number);
+            self.seen.pods.forget_gone(&subject.namespace, &subject.name, |pod: &PodFacts| pod.number <= settled);
+        }
+        self.tell(subject, &reference(subject, &uid), story).await;
+        Ok(())
+    }
+
+    /// Counts what a status that was just written says for the first time.
+    fn count(&self, Subject { namespace, name, .. }: &Subject, change: &Change) {
+        match (&change.before, &change.after) {
+            (Status::Run(before), Status::Run(after)) => {
+                let Some(run) = self.seen.runs.get(namespace, name) else { return };
+                let Some((spec, _)) = run.living() else { return };
+                story::ended(before, after).for_each(|record| self.metrics.attempt_ended(spec.role, record));
+                if before.phase != RunPhase::Running && after.phase == RunPhase::Running {
+                    let made = self.seen.jobs.of_run(namespace, name).into_iter().map(|(_, job)| job.created_at).max();
+                    made.inspect(|made| self.metrics.attempt_at_work(spec.role, self.now().duration_since(*made)));
+                }
+            }
+            (Status::Experiment(before), Status::Experiment(after)) => {
+                let Some(facts) = self.seen.experiments.get(namespace, name) else { return };
+                let made = facts.living().and_then(|it| it.metadata.creation_timestamp.as_ref());
+                if after.phase.is_final() && !before.phase.is_final() {
+                    made.inspect(|made| self.metrics.experiment_ended(after.phase, self.now().duration_since(made.0)));
+                }
+            }
+            // A status is of the kind of its subject.
+            _ => {}
+        }
+    }
+
+    /// Tells what happened. Events are for people: none of them is worth a failed pass.
+    async fn tell(&self, subject: &Subject, reference: &ObjectReference, story: Vec<Chapter>) {
+        if !self.leadership.holds() {
+            return;
+        }
+        for Chapter { warning, reason, action, note, run } in story {
+            let secondary = run.and_then(|run| {
+                let facts = self.seen.runs.get(&subject.namespace, &run)?;
+                Some(reference_of::<BamRun>(&subject.namespace, &run, &facts.uid))
+            });
+            let type_ = if warning { EventType::Warning } else { EventType::Normal };
+            let event = Event { type_, reason, note: Some(note), action, secondary };
+            match tokio::time::timeout(EVENT_PATIENCE, self.recorder.publish(&event, reference)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("{subject}: cannot write the event {}: {error}", event.reason),
+                Err(_) => tracing::warn!("{subject}: cannot write the event {}: no answer", event.reason),
+            }
+        }
+    }
+
+    /// An object that cannot be understood has no plan; whoever made it must hear of it.
+    pub(super) async fn tell_undecodable(&self, subject: &Subject, uid: &str, error: &str) {
+        tracing::warn!("{subject} cannot be understood: {error}");
+        let note = format!("this operator cannot understand the object, and leaves it alone: {error}");
+        let story = vec![Chapter::new(true, "Undecodable", "Read", note)];
+        self.tell(subject, &reference(subject, uid), story).await;
+    }
+}
+
+fn reference(subject: &Subject, uid: &str) -> ObjectReference {
+    match subject.kind {
+        Kind::Experiment => reference_of::<BamExperiment>(&subject.namespace, &subject.name, uid),
+        Kind::Run => reference_of::<BamRun>(&subject.namespace, &subject.name, uid),
+    }
+}
+
+fn reference_of<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
