@@ -154,6 +154,8 @@ prepare_cluster() {
   # The failed stages count; the tests would only fail for the same reason.
   [[ " ${failed_stages[*]:-} " != *cluster* ]] || return 0
   export BAM_TEST_KUBECONFIG=$ours BAM_TEST_CLUSTER_SCRIPT=$REPO_ROOT/scripts/cluster.sh
+  # Of a cluster that was here before, it would tell of other operators too.
+  [[ -z $CLUSTER_IS_OURS ]] || export BAM_TEST_AUDIT_LOG=$CACHE_DIR/cluster/logs/audit.log
   export BAM_TEST_VOLUME_DIR=$CACHE_DIR/test-volumes
   mkdir -p "$BAM_TEST_VOLUME_DIR"
 }

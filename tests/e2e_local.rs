@@ -318,3 +318,39 @@ fn a_bucket_is_as_good_a_store_as_a_folder_and_what_it_holds_is_not_trained_agai
         assert!(before.replace(manifests()).is_none_or(|before| before == manifests()));
     }
 }
+
+#[test]
+fn a_task_of_one_s_own_is_learned_beside_one_of_glue_s() {
+    let Some(store) = Store::new("a task of one's own") else { return };
+    fs::create_dir(store.path("tweets")).unwrap();
+    for (split, rows) in [("train", 40), ("dev", 12), ("test", 6)] {
+        let row = |n: usize| {
+            let feeling = ["negative", "neutral", "positive"][n % 3];
+            format!("{n},{feeling},\"a {feeling} day,\nhe said: \"\"number {n}\"\"\"\n")
+        };
+        let rows: String = (0..rows).map(row).collect();
+        fs::write(store.path(&format!("tweets/{split}.csv")), format!("id,sentiment,text\n{rows}")).unwrap();
+    }
+    let example = include_str!("../examples/custom-task.yaml");
+    let quick = "  distill: {}\n  hyperparameters: { debug: true, maxSeqLength: 32 }\n  compute: { threads: 1, writeTestOutputs: true }\n";
+    let output = store.run(&example.replace("  distill: {}\n", quick));
+    assert!(output.status.success(), "{}", text(&output));
+
+    let runs = store.runs("tweets-rte");
+    assert_eq!(runs.keys().collect::<Vec<_>>(), ["Student tweets+rte", "Teacher rte", "Teacher tweets"]);
+    let student = &runs["Student tweets+rte"];
+    let results = student["results"].as_array().unwrap();
+    let told: Vec<_> =
+        results.iter().map(|result| (result["task"].as_str().unwrap(), result["rows"].as_u64().unwrap())).collect();
+    // Debugging, it reads the first 50 lines of a file of GLUE's, one of which is the header.
+    assert_eq!(told, [("tweets", 12), ("rte", 49)]);
+    let artifacts = store.artifacts();
+    assert!(
+        artifacts.keys().any(|name| name.ends_with("/predictions/tweets_test.safetensors")),
+        "{:?}",
+        artifacts.keys()
+    );
+    let labels = artifacts.iter().filter(|(name, _)| name.contains("/model/") && name.ends_with("config.json"));
+    let labels = labels.filter(|(_, bytes)| String::from_utf8_lossy(bytes).contains("neutral")).count();
+    assert!(labels >= 2, "teacher and student know the labels by name: {:?}", artifacts.keys());
+}

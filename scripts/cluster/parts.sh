@@ -26,7 +26,7 @@ part_command() {
         --kubelet-client-certificate "$PKI/apiserver-kubelet-client.crt" --kubelet-client-key "$PKI/apiserver-kubelet-client.key"
         --service-account-issuer https://kubernetes.default.svc.cluster.local
         --service-account-key-file "$PKI/service-account.pub" --service-account-signing-key-file "$PKI/service-account.key"
-        --shutdown-delay-duration 0s)
+        --audit-policy-file "$ETC/audit.yaml" --audit-log-path "$AUDIT_LOG" --shutdown-delay-duration 0s)
       ;;
     controller-manager)
       COMMAND=("$bin/kube-controller-manager" --kubeconfig "$ETC/controller-manager.kubeconfig"

@@ -15,6 +15,7 @@ readonly LOGS=$STATE/logs
 readonly PKI=$STATE/pki
 readonly ETC=$STATE/etc
 readonly ADMIN_KUBECONFIG=$STATE/kubeconfig
+readonly AUDIT_LOG=$LOGS/audit.log
 
 # Places that a part writes to whatever it is told. `down` removes those that `up` did not find.
 readonly UNAVOIDABLE=(

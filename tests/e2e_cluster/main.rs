@@ -8,6 +8,7 @@
 //! | `BAM_TEST_BAM_DIR` | the small pretrained model and the demo data; `make test` makes one |
 //! | `BAM_TEST_BAM`, `BAM_TEST_TRAINER` | the programs for what runs here to compare with; default: those beside the test |
 //! | `BAM_TEST_CLUSTER_SCRIPT` | `scripts/cluster.sh`, to restart the API server |
+//! | `BAM_TEST_S3_SERVER` | an S3 server, for the test of buckets |
 //! | `BAM_GLUE_DIR` | a BAM_DIR with the real data of GLUE |
 //! | `BAM_TEST_MINUTES` | how long the ignored tests go on |
 //!
@@ -18,11 +19,15 @@ mod cluster;
 mod diary;
 mod experiment;
 mod namespace;
+#[path = "../../trainer/tests/common/s3.rs"]
+mod s3;
 mod store;
 
 // In this order they run: the long trainings first, beside which the others wait for their pods; last, alone, what disturbs.
+mod bucket;
 mod example;
 mod faults;
 mod obstacles;
 mod shared_teachers;
 mod upheaval;
+mod wishes;

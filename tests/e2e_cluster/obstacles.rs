@@ -9,7 +9,7 @@ use crate::namespace::{CLAIM, Namespace};
 
 /// Until the experiment says that it waits for this, with that reason in its condition `Complete`.
 #[track_caller]
-fn waits(namespace: &Namespace, seconds: u64, experiment: &str, reason: &str, words: &[&str]) {
+pub fn waits(namespace: &Namespace, seconds: u64, experiment: &str, reason: &str, words: &[&str]) {
     let what = format!("{experiment} waits with reason {reason} for {words:?}");
     namespace.within(seconds, &what, |seen| {
         let status = seen.experiment(experiment)?;

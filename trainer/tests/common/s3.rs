@@ -30,6 +30,11 @@ pub struct S3 {
 impl S3 {
     /// None, and a line that says so, if the server is not installed.
     pub fn start(test: &str) -> Option<Self> {
+        Self::start_at("127.0.0.1", test)
+    }
+
+    /// The same, at another address of this machine.
+    pub fn start_at(ip: &str, test: &str) -> Option<Self> {
         let Some(program) = std::env::var_os("BAM_TEST_S3_SERVER") else {
             println!(
                 "SKIPPED: {test}: BAM_TEST_S3_SERVER is not set (`make test` sets it to what scripts/s3.sh prints)"
@@ -44,7 +49,7 @@ impl S3 {
         let users = serde_json::json!({ "accessAccounts": { access: guest } });
         fs::write(folder.path().join("iam/users.json"), users.to_string()).unwrap();
         // Free now; whoever takes it before the server does makes the test fail, not lie.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().to_string();
         let child = serve(Path::new(&program), folder.path(), &address);
         Some(Self { folder, address, child })
     }

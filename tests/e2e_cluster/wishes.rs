@@ -1,0 +1,63 @@
+//! What a person may ask of an experiment that is there: to end for good, to be tried again, to be left alone.
+
+use std::fs;
+
+use bam_crds::experiment::ExperimentPhase;
+use bam_crds::run::{Role, RunPhase};
+use serde_json::Value;
+
+use crate::diary::Kind;
+use crate::experiment::{debug, slow, with};
+use crate::namespace::Namespace;
+
+#[test]
+fn cancelled_it_is_over_for_good_and_the_next_one_goes_on_where_it_was() {
+    let Some(namespace) = Namespace::new("cancel") else { return };
+    let unwanted = slow(debug("unwanted", &["rte"]));
+    namespace.apply(&unwanted);
+    let teacher = namespace.run_of("unwanted", Role::Teacher, "rte").name;
+    namespace.run_when(&teacher, "trains", |status| {
+        status.phase == RunPhase::Running && status.progress.as_ref().is_some_and(|progress| progress.done > 5)
+    });
+    namespace.apply(&with(unwanted.clone(), "cancel", true));
+    namespace.wait_for("unwanted", ExperimentPhase::Cancelled);
+    namespace.within(60, "no pod is left", |seen| seen.all(Kind::Pod).is_empty().then_some(()));
+    let (well, said) =
+        namespace.try_kubectl(&["patch", "bam", "unwanted", "--type=merge", "-p", r#"{"spec":{"cancel":false}}"#]);
+    assert!(!well && said.contains("what is cancelled is over: create a new experiment"), "{said}");
+
+    namespace.apply(&slow(debug("wanted", &["rte"])));
+    namespace.complete("wanted");
+    let status = namespace.run_when(&teacher, "is done", |status| status.phase == RunPhase::Succeeded);
+    assert_eq!(status.attempts, 2);
+    assert!(status.report.is_some_and(|report| report.resumed_from >= 5), "it began anew");
+    let looks = namespace.kubectl(&["get", "bam"]);
+    assert!(looks.lines().any(|line| line.contains("unwanted") && line.contains("Cancelled")), "{looks}");
+}
+
+#[test]
+fn what_failed_is_tried_again_on_request_and_what_is_another_s_is_left_alone() {
+    let Some(namespace) = Namespace::new("retry") else { return };
+    namespace.apply(&with(debug("elsewhere", &["rte"]), "managedBy", "example.com/another-cluster"));
+
+    let rows = namespace.store.folder.join("glue_data/rte/dev.tsv");
+    let good = fs::read_to_string(&rows).unwrap();
+    let (header, rest) = good.split_once('\n').unwrap();
+    fs::write(&rows, format!("{header}\na row\twithout a label\n{rest}")).unwrap();
+    namespace.apply(&with(debug("again", &["rte"]), "compute/keepJobs", "Always"));
+    namespace.wait_for("again", ExperimentPhase::Failed);
+    fs::write(&rows, good).unwrap();
+    namespace.kubectl(&["patch", "bam", "again", "--type=merge", "-p", r#"{"spec":{"retry":1}}"#]);
+    namespace.within(60, "it has not failed any more", |seen| {
+        (seen.experiment("again")?.phase != ExperimentPhase::Failed).then_some(())
+    });
+    let status = namespace.complete("again");
+    assert_eq!(status.retried, 1);
+    let attempts = namespace.attempts("again");
+    let expected = [("Inputs rte", 2), ("Teacher rte", 1), ("Student rte", 1)];
+    assert_eq!(attempts, expected.map(|(title, attempts)| (title.to_owned(), attempts)));
+    assert_eq!(namespace.diary.read(|seen| seen.all(Kind::Job).len()), 4, "all of them are kept");
+
+    let elsewhere = namespace.get(&["bam", "elsewhere", "-n", &namespace.name]);
+    assert_eq!(elsewhere["status"], Value::Null);
+}
