@@ -25,11 +25,12 @@ export CARGO_TERM_COLOR=never # the output is read below, also when a terminal s
 passed=0 failed=0 skipped=0
 failed_stages=()
 STAGE_LOG=$(mktemp)
+SIMULATION=$(mktemp -d)
 CLUSTER_IS_OURS=
 trap clean_up EXIT
 
 clean_up() {
-  rm -f "$STAGE_LOG"
+  rm -rf "$STAGE_LOG" "$SIMULATION"
   if [[ -n $CLUSTER_IS_OURS ]]; then
     scripts/cluster.sh down || true
   fi
@@ -80,6 +81,23 @@ cargo_test() {
   local name=$1
   shift
   stage "$name" cargo test --workspace --no-fail-fast "$@" -- --show-output
+}
+
+# The simulation wants a processor for minutes, and the tests in the cluster mostly wait for pods: it lives beside them.
+begin_simulation() {
+  (
+    local status=0
+    nice -n 19 cargo test --workspace --test simulation -- --show-output >"$SIMULATION/log" 2>&1 || status=$?
+    echo "$status" >"$SIMULATION/status"
+  ) &
+}
+
+end_simulation() {
+  until [[ -s $SIMULATION/status ]]; do
+    sleep 1
+  done
+  cat "$SIMULATION/log"
+  return "$(<"$SIMULATION/status")"
 }
 
 # test_targets FOLDER…: the names of the integration tests below its tests/, one a line. Those
@@ -203,14 +221,15 @@ main() {
   cargo_test "unit tests" --lib --bins
   local quick trainer slow
   prepare_cluster
-  mapfile -t quick < <(test_targets crds operator)
+  mapfile -t quick < <(test_targets crds operator | grep -vx simulation)
   mapfile -t trainer < <(test_targets trainer)
   mapfile -t slow < <(test_targets . | grep '^e2e')
   integration_tests "tests of crds and operator" "${quick[@]}"
   integration_tests "tests of the trainer" "${trainer[@]}"
   # They mostly wait for pods; the long trainings go on meanwhile.
-  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-3}
-  integration_tests "end-to-end tests" "${slow[@]}"
+  begin_simulation
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} integration_tests "end-to-end tests" "${slow[@]}"
+  stage "simulation of the operator" end_simulation
   cargo_test "doc tests" --doc
   finish
 }

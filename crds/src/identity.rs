@@ -40,7 +40,9 @@ impl Digest {
 
     /// Digest from the 32 bytes that a hasher returned.
     pub fn from_hash(hash: [u8; 32]) -> Self {
-        Self(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        Self(digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect())
     }
 
     /// All 64 digits.
@@ -98,7 +100,7 @@ fn write_canonical(value: &Value, text: &mut String) {
                 if index > 0 {
                     text.push(',');
                 }
-                text.push_str(&Value::from(key.as_str()).to_string());
+                write_string(key, text);
                 text.push(':');
                 write_canonical(value, text);
             }
@@ -120,7 +122,17 @@ fn write_canonical(value: &Value, text: &mut String) {
             Some(float) if number.is_f64() => text.push_str(&float.to_string()),
             _ => text.push_str(&number.to_string()),
         },
+        Value::String(string) => write_string(string, text),
         other => text.push_str(&other.to_string()),
+    }
+}
+
+/// Most strings are names and digests: planning is mostly hashing, and this half of that.
+fn write_string(string: &str, text: &mut String) {
+    if string.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        text.extend(["\"", string, "\""]);
+    } else {
+        text.push_str(&Value::from(string).to_string());
     }
 }
 

@@ -338,35 +338,110 @@ impl Cluster {
     }
 }
 
-/// An experiment with every field.
-fn whole() -> Value {
+/// Sound experiments that together have every field: some exclude each other.
+fn whole() -> [Value; 2] {
     let options = json!({
         "learningRate": "5e-5", "weightDecayRate": "0.01", "lrDecay": "0.9", "numTrainEpochs": 6, "warmupProportion": "0.1",
         "maxSeqLength": 128, "trainBatchSize": 128, "doLowerCase": true, "doubleUnordered": true,
-        "taskWeightExponent": "0.75", "datasetMultiples": true, "debug": false,
+        "taskWeightExponent": "0.75", "datasetMultiples": true, "debug": false, "initSeed": 1, "dataSeed": 2,
+        "hiddenDropoutProb": "0.1", "attentionProbsDropoutProb": "0.1", "headDropoutProb": "0.1",
     });
-    json!({
-        "apiVersion": "bam.dev/v1alpha1",
-        "kind": "BamExperiment",
-        "metadata": {"name": "x", "labels": {"team": "nlp"}, "annotations": {"note": "all"}},
-        "spec": {
-            "tasks": [{"name": "rte", "teacher": {"hyperparameters": options}}, {"name": "mrpc"}, {"name": "mnli"}],
-            "distill": {
-                "annealing": false, "weight": "0.3", "hyperparameters": options,
-                "teachers": {"mnli": {"experiment": "mnli-model"}, "mrpc": {"run": "run-0123456789abcdef"}},
+    let teachers = with(&options, "dropoutSeed", 3.into());
+    let gate = json!({ "min": "60", "metric": "accuracy", "bestOf": 2, "onFailure": "Continue" });
+    let files = json!({ "train": "own/train.csv", "dev": "own/dev.csv", "test": "own/test.csv" });
+    let classes = json!({
+        "format": "CSV", "header": true, "textA": "text", "textB": 1, "label": "label", "labels": ["a", "b"], "metric": "F1",
+        "unordered": true,
+    });
+    let scores = json!({
+        "format": "TSV", "header": false, "textA": 0, "label": -1, "range": {"min": 0, "max": "5"}, "metric": "Spearman",
+    });
+    let metadata = json!({"name": "x", "labels": {"team": "nlp"}, "annotations": {"note": "all"}});
+    let of = |spec: Value| json!({"apiVersion": "bam.dev/v1alpha1", "kind": "BamExperiment", "metadata": metadata, "spec": spec});
+    let distilled = json!({
+        "tasks": [
+            {"name": "rte", "teacher": {"hyperparameters": teachers, "qualityGate": gate}}, {"name": "mrpc"}, {"name": "mnli"},
+            {"name": "sts"}, {"name": "own", "files": files, "custom": classes},
+        ],
+        "distill": {
+            "annealing": false, "weight": "0.3", "temperature": 2, "hyperparameters": teachers, "qualityGate": gate,
+            "teachers": {
+                "mnli": {"experiment": "mnli-model"}, "mrpc": {"run": "run-0123456789abcdef"},
+                "sts": {"ensemble": [{"experiment": "sts-model"}, {"run": "run-fedcba9876543210"}]},
             },
-            "hyperparameters": options,
-            "seed": 7, "precision": "bf16", "trials": 3, "maxParallelRuns": 2,
-            "model": {"pretrained": "tiny"},
-            "storage": {"persistentVolumeClaim": {"claimName": "bam-dir"}},
-            "compute": {
-                "image": "trainer:1", "threads": 4, "microBatchTokens": 4096, "saveCheckpointsSteps": 100,
-                "writeTestOutputs": true,
-                "resources": {"requests": {"cpu": 1, "memory": "4Gi"}, "limits": {"cpu": 2, "memory": "8Gi"}},
-            },
-            "failurePolicy": {"applicationRetries": 2, "infrastructureRetries": 3},
         },
-    })
+        "hyperparameters": options,
+        "seed": 7, "precision": "bf16", "trials": 3, "maxParallelRuns": 2,
+        "model": {"pretrained": "tiny"},
+        "storage": {"persistentVolumeClaim": {"claimName": "bam-dir"}},
+        "fetch": {
+            "glue": true, "model": "google/model", "revision": "main", "glueUrl": "https://example.com/glue",
+            "modelUrl": "https://example.com/models", "lock": {"RTE.zip": "a".repeat(64)}, "secretRef": {"name": "token"},
+        },
+        "compute": {
+            "image": "trainer:1", "threads": 4, "microBatchTokens": 4096, "saveCheckpointsSteps": 100,
+            "writeTestOutputs": true, "keepJobs": "Always",
+            "resources": {"requests": {"cpu": 1, "memory": "4Gi"}, "limits": {"cpu": 2, "memory": "8Gi"}},
+        },
+        "failurePolicy": {"applicationRetries": 2, "infrastructureRetries": 3, "pendingDeadlineSeconds": 600},
+        "suspend": true, "cancel": true, "retry": 1, "managedBy": "example.com/other",
+        "activeDeadlineSeconds": 3600, "ttlSecondsAfterFinished": 60,
+    });
+    let folds = json!({
+        "tasks": [{"name": "own", "files": files, "custom": scores}],
+        "distill": {"outOfFold": 5},
+        "hyperparameters": {"dropoutSeed": 3},
+        "model": {"pretrained": "tiny"},
+        "storage": {"objectStore": {"uri": "s3://bucket/folder", "secretRef": {"name": "keys"}}},
+    });
+    [of(distilled), of(folds)]
+}
+
+fn with(object: &Value, field: &str, value: Value) -> Value {
+    let mut object = object.clone();
+    object[field] = value;
+    object
+}
+
+/// The fields of a schema, as JSON pointers with `*` for an item of a list or map.
+fn fields(schema: &Value, pointer: &str) -> BTreeSet<String> {
+    let named = schema["properties"].as_object().into_iter().flatten();
+    let named = named.map(|(name, below)| (format!("{pointer}/{name}"), below));
+    let items = ["items", "additionalProperties"].into_iter().filter_map(|each| schema.get(each));
+    let below = items.filter(|items| items.is_object()).map(|items| (format!("{pointer}/*"), items));
+    let all = named.chain(below).flat_map(|(pointer, below)| {
+        let mut its = fields(below, &pointer);
+        its.insert(pointer);
+        its
+    });
+    all.collect()
+}
+
+/// As in [`fields`], of a value.
+fn filled(schema: &Value, value: &Value, pointer: &str) -> BTreeSet<String> {
+    let is_map = schema["additionalProperties"].is_object();
+    let below: Vec<_> = match value {
+        Value::Object(map) if is_map => map.values().map(|it| ("*", &schema["additionalProperties"], it)).collect(),
+        Value::Object(map) => map.iter().map(|(name, it)| (name.as_str(), &schema["properties"][name], it)).collect(),
+        Value::Array(items) => items.iter().map(|it| ("*", &schema["items"], it)).collect(),
+        _ => Vec::new(),
+    };
+    let below = below.into_iter().flat_map(|(step, schema, value)| filled(schema, value, &format!("{pointer}/{step}")));
+    std::iter::once(pointer.to_owned()).chain(below).collect()
+}
+
+#[test]
+fn the_whole_experiments_are_sound_and_have_every_field() {
+    let schema = schema::experiment();
+    let spec = schema.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
+    let mut there = BTreeSet::new();
+    for experiment in whole() {
+        let (faults, said) = checked(&experiment.to_string());
+        assert!(faults.is_empty(), "{}", said.join("\n"));
+        there.extend(filled(spec, &experiment["spec"], ""));
+    }
+    let missing: Vec<_> = fields(spec, "").into_iter().filter(|field| !there.contains(field)).collect();
+    assert_eq!(missing, Vec::<String>::new(), "put them into `whole`");
 }
 
 /// What people, editors and templates may put into a field.
@@ -440,8 +515,11 @@ fn places(value: &Value, pointer: &str) -> Vec<String> {
 async fn every_field_takes_every_odd_value_or_refuses_it_on_both_sides() {
     let Some(cluster) = Cluster::new("odd").await else { return };
     let mut disagreements = Vec::new();
-    for place in places(&whole(), "").into_iter().skip(1) {
-        let mut object = whole();
+    let mut seen = BTreeSet::new();
+    let each = whole();
+    let places = each.iter().flat_map(|whole| places(whole, "").into_iter().skip(1).map(move |place| (whole, place)));
+    for (whole, place) in places.filter(|(_, place)| seen.insert(place.clone())) {
+        let mut object = whole.clone();
         *object.pointer_mut(&place).unwrap() = "ODD".into();
         let object = object.to_string();
         for odd in ODD {

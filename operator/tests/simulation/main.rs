@@ -24,7 +24,7 @@ use properties::violation;
 use schedule::{Act, Millis, Schedule, When};
 
 /// Schedules in `make test`.
-const SCHEDULES: u64 = 3_000;
+const SCHEDULES: u64 = 10_000;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
