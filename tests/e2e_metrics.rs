@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::report::Stage;
-use bam_crds::run::{AttemptRecord, Role, RunPhase, RunProgress};
+use bam_crds::run::{AttemptRecord, Role, RunPhase, RunProgress, Usage};
 use bam_crds::{BamExperimentStatus, BamRunStatus, ExitReason};
 use bam_operator::cluster::metrics::{ACTIONS, Metrics, REQUESTS, State};
 use bam_operator::cluster::serve::{Health, Heartbeat, Readiness, serve};
@@ -27,6 +27,8 @@ fn live(metrics: &Metrics, second: u64) {
     metrics.progress_pull("ok");
     metrics.attempt_started(Role::Teacher, 1);
     metrics.attempt_ended(Role::Teacher, &completed());
+    let usage = Usage { productive_seconds: second + 1, ..Usage::default() };
+    metrics.used(Role::Teacher, Usage { productive_seconds: second, ..usage }, usage);
     metrics.attempt_at_work(Role::Teacher, SignedDuration::from_secs(3));
     metrics.student_started(SignedDuration::from_secs(1));
     metrics.experiment_ended(ExperimentPhase::Complete, SignedDuration::from_hours(1));

@@ -15,7 +15,7 @@ use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
 use crate::quantity::Quantity;
 use crate::report::TaskResult;
-use crate::run::{Role, RunPhase, RunProgress};
+use crate::run::{Role, RunPhase, RunProgress, Usage};
 use crate::task::{CustomTask, TASK_NAME_PATTERN, TaskFiles};
 
 /// Fine-tunes one BERT on several tasks at once, and lets single-task teachers help it.
@@ -575,6 +575,9 @@ pub struct BamExperimentStatus {
     /// The students' dev scores over all finished trials, by task.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scores: BTreeMap<String, ScoreSummary>,
+    /// What its runs have cost so far, those included that it shares with others.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub usage: Usage,
 }
 
 /// What the check of the inputs found, pinned.

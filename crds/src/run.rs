@@ -159,6 +159,40 @@ pub struct BamRunStatus {
     /// What the last attempt that ended said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<RunReport>,
+    /// What its attempts cost that ended.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub usage: Usage,
+}
+
+/// Time that attempts took, by what came of it: seconds, times the accelerators of the pod. One without any counts as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Of attempts that ended well, and of the steps of others that were safe at their end.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub productive_seconds: u64,
+    /// Of steps that were not safe when their attempt ended: the next one does them once more.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replayed_seconds: u64,
+    /// Of attempts that ended badly before a step was done.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub wasted_seconds: u64,
+    /// Of machines that were held before the trainer ran: images were pulled, volumes mounted.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub idle_seconds: u64,
+}
+
+impl Usage {
+    /// Of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            productive_seconds: self.productive_seconds.saturating_add(other.productive_seconds),
+            replayed_seconds: self.replayed_seconds.saturating_add(other.replayed_seconds),
+            wasted_seconds: self.wasted_seconds.saturating_add(other.wasted_seconds),
+            idle_seconds: self.idle_seconds.saturating_add(other.idle_seconds),
+        }
+    }
 }
 
 /// How many ended attempts a status remembers.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bam_crds::{BamExperiment, BamRun, BamRunSpec, BamRunStatus, Digest, RunReport, names};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Event, PersistentVolumeClaim, Pod,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -12,6 +14,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use super::job::CONTAINER;
 use crate::plan::Reopened;
 use crate::plan::experiment::is_halted;
+use crate::plan::retry::Held;
 
 /// Facts about one object.
 pub trait Facts: PartialEq + Send + Sync + Sized + 'static {
@@ -252,6 +255,8 @@ pub struct PodEnd {
     pub report: Option<RunReport>,
     /// What else is known: who evicted it, or the end of its log.
     pub note: String,
+    /// How long it held its machine.
+    pub held: Held,
 }
 
 impl Facts for PodFacts {
@@ -300,11 +305,26 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
             out_of_memory: ended.reason.as_deref() == Some("OOMKilled"),
             report,
             note: if disrupted.is_empty() { tail } else { disrupted },
+            held: held(pod, ended),
         });
     }
     // It never ran, or nobody knows how it ended.
     let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
-    over.then_some(PodEnd { at: created_at, code: None, out_of_memory: false, report: None, note: disrupted })
+    let held = Held::default();
+    over.then_some(PodEnd { at: created_at, code: None, out_of_memory: false, report: None, note: disrupted, held })
+}
+
+/// From when it was given a machine to when its trainer began, and from there to its end.
+fn held(pod: &Pod, ended: &ContainerStateTerminated) -> Held {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut scheduled = conditions.filter(|it| it.type_ == "PodScheduled" && it.status == "True");
+    let scheduled = scheduled.next().and_then(|it| it.last_transition_time.as_ref());
+    let between = |from: Option<&Time>, to: Option<&Time>| {
+        let both = from.zip(to).map(|(from, to)| to.0.duration_since(from.0));
+        both.unwrap_or_default().max(SignedDuration::ZERO)
+    };
+    let (began, over) = (ended.started_at.as_ref(), ended.finished_at.as_ref());
+    Held { idle: between(scheduled, began), ran: between(began, over) }
 }
 
 /// More steps nobody takes, and a status can hold no more.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bam_crds::ExitReason;
 use bam_crds::experiment::ExperimentPhase;
-use bam_crds::run::{AttemptRecord, Role};
+use bam_crds::run::{AttemptRecord, Role, Usage};
 use k8s_openapi::jiff::SignedDuration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -68,6 +68,8 @@ pub const TRIES: [&str; 2] = ["first", "again"];
 /// unseen.
 pub const UNREPORTED: [&str; 3] = ["Killed", "Crashed", "Lost"];
 
+/// What came of the time that attempts took.
+const USES: [&str; 4] = ["productive", "replayed", "wasted", "idle"];
 const ENDS: [ExperimentPhase; 3] = [ExperimentPhase::Complete, ExperimentPhase::Failed, ExperimentPhase::Cancelled];
 const ROLES: [Role; 3] = [Role::Inputs, Role::Teacher, Role::Student];
 
@@ -90,6 +92,7 @@ pub struct Metrics {
     attempts_started: IntCounterVec,
     attempts_ended: IntCounterVec,
     attempt_seconds: HistogramVec,
+    accelerator_seconds: IntCounterVec,
     attempt_wait_seconds: HistogramVec,
     student_wait_seconds: HistogramVec,
     experiment_seconds: HistogramVec,
@@ -149,6 +152,11 @@ impl Metrics {
                 "Time of one attempt, from the making of its Job to its end.",
                 &["role"],
                 &TRAINING_SECONDS,
+            ),
+            accelerator_seconds: counters(
+                "bam_accelerator_seconds_total",
+                "Seconds that attempts held machines, times accelerators, by what came of them (a pod without any counts as one).",
+                &["role", "use"],
             ),
             attempt_wait_seconds: seconds(
                 "bam_attempt_wait_seconds",
@@ -224,6 +232,7 @@ impl Metrics {
         of_pairs(&self.actions, &ACTIONS, &OUTCOMES);
         of_pairs(&self.attempts_started, &roles, &TRIES);
         of_pairs(&self.attempts_ended, &roles, &reasons);
+        of_pairs(&self.accelerator_seconds, &roles, &USES);
         of_each(&self.watch_events, &WATCHED);
         of_each(&self.watch_errors, &WATCHED);
         of_each(&self.progress_pulls, &PULL_RESULTS);
@@ -265,6 +274,17 @@ impl Metrics {
         self.attempts_ended.with_label_values(&[word(role), reason]).inc();
         let took = record.finished_at.0.duration_since(record.started_at.0);
         self.attempt_seconds.with_label_values(&[word(role)]).observe(took.as_secs_f64().max(0.0));
+    }
+
+    /// Attempts cost so much more than before.
+    pub fn used(&self, role: Role, before: Usage, after: Usage) {
+        let of =
+            |usage: Usage| [usage.productive_seconds, usage.replayed_seconds, usage.wasted_seconds, usage.idle_seconds];
+        for ((name, after), before) in USES.into_iter().zip(of(after)).zip(of(before)) {
+            self.accelerator_seconds
+                .with_label_values(&[word(role).as_str(), name])
+                .inc_by(after.saturating_sub(before));
+        }
     }
 
     /// The trainer of an attempt is at work, so long after its Job was made.

@@ -291,6 +291,7 @@ fn state(
             steps: end.report.as_ref().map(|report| report.saved_steps).unwrap_or_default(),
             report: end.report.clone(),
             note: end.note.clone(),
+            held: end.held,
         }),
         (_, Some(PodFacts { waits: Some(waits), end: None, .. })) => AttemptState::Starting(waits.clone()),
         (_, Some(_)) => AttemptState::Running(progress.filter(|it| it.stage != Stage::Preparing || it.total > 0)),

@@ -58,6 +58,7 @@ impl Cluster {
                 let Some(run) = self.seen.runs.get(namespace, name) else { return };
                 let Some((spec, _)) = run.living() else { return };
                 story::ended(before, after).for_each(|record| self.metrics.attempt_ended(spec.role, record));
+                self.metrics.used(spec.role, before.usage, after.usage);
                 if before.phase != RunPhase::Running && after.phase == RunPhase::Running {
                     let made = self.seen.jobs.of_run(namespace, name).into_iter().map(|(_, job)| job.created_at).max();
                     made.inspect(|made| self.metrics.attempt_at_work(spec.role, self.now().duration_since(*made)));

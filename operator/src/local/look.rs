@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use bam_crds::run::RunProgress;
 use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, Digest, names};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::ledger::{AttemptFolder, Ended, Ledger};
 use super::{Error, Mode, progress, store};
 use crate::plan::experiment::{self, Run, is_halted};
 use crate::plan::graph::{self, Graph, Node};
-use crate::plan::retry::{Disruption, Ending};
+use crate::plan::retry::{Disruption, Ending, Held};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
 use crate::plan::teachers::{self, Named, Registry};
 
@@ -141,7 +141,7 @@ impl Look {
     fn attempt(&self, run: &str, number: u32) -> Result<Attempt, Error> {
         let folder = self.ledger.attempt(run, number);
         let state = match folder.ended()? {
-            Some(ended) => AttemptState::Ended(Box::new(ending(&folder, &ended))),
+            Some(ended) => AttemptState::Ended(Box::new(ending(&folder, &ended)?)),
             None if self.ledger.is_locked(run)? => AttemptState::Running(live_progress(&folder)),
             None => self.ended_unseen(run, &folder)?,
         };
@@ -159,7 +159,7 @@ impl Look {
             folder.save_ended(&ended)?;
             ended = folder.ended()?.unwrap_or(ended);
         }
-        Ok(AttemptState::Ended(Box::new(ending(folder, &ended))))
+        Ok(AttemptState::Ended(Box::new(ending(folder, &ended)?)))
     }
 }
 
@@ -184,7 +184,7 @@ fn live_progress(folder: &AttemptFolder) -> Option<RunProgress> {
     Some(RunProgress { stage: progress.stage, done: progress.done, total: progress.total })
 }
 
-fn ending(folder: &AttemptFolder, ended: &Ended) -> Ending {
+fn ending(folder: &AttemptFolder, ended: &Ended) -> Result<Ending, Error> {
     let report = folder.report();
     let disruption = match ended {
         Ended { out_of_memory: true, .. } => Some(Disruption::OutOfMemory),
@@ -197,5 +197,11 @@ fn ending(folder: &AttemptFolder, ended: &Ended) -> Ending {
         (ended.code.is_none() && last.stage == bam_crds::report::Stage::Training).then_some(last.done)
     });
     let steps = steps.unwrap_or_default();
-    Ending { at: ended.at, code: ended.code, disruption, report, steps, note: String::new() }
+    // If nobody was there to see it end, it may have ended long before.
+    let ran = match ended.code {
+        Some(_) => ended.at.duration_since(folder.started()?.at),
+        None => SignedDuration::ZERO,
+    };
+    let held = Held { idle: SignedDuration::ZERO, ran };
+    Ok(Ending { at: ended.at, code: ended.code, disruption, report, steps, note: String::new(), held })
 }

@@ -9,7 +9,7 @@
 //! * [`gate`] judges teachers, and chooses among several;
 //! * [`experiment`] decides which of them are made, and folds them into the experiment's status;
 //! * [`run`] decides when a run is tried, and how it stands;
-//! * [`retry`] says who pays for an attempt that failed;
+//! * [`retry`] says who pays for an attempt that failed, [`usage`] what it cost;
 //! * [`why`] holds the reason for every action, and for its absence.
 
 pub mod experiment;
@@ -22,6 +22,7 @@ mod standing;
 pub mod status;
 mod steps;
 pub mod teachers;
+pub mod usage;
 pub mod why;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -31,6 +31,17 @@ pub struct Ending {
     pub steps: u64,
     /// What else is known, where it had no last word: who stopped it, or the end of its log.
     pub note: String,
+    /// How long it held a machine.
+    pub held: Held,
+}
+
+/// How long an attempt held a machine, as far as anybody saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Before its trainer ran.
+    pub idle: SignedDuration,
+    /// While its trainer ran.
+    pub ran: SignedDuration,
 }
 
 /// What can happen to an attempt from outside.
@@ -63,7 +74,7 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 impl Ending {
     /// It is over, and nobody saw how.
     pub fn unseen(at: Timestamp) -> Self {
-        Self { at, code: None, disruption: None, report: None, steps: 0, note: String::new() }
+        Self { at, code: None, disruption: None, report: None, steps: 0, note: String::new(), held: Held::default() }
     }
 
     /// How it ended in the words of the contract; none if that says nothing about it.

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::retry::{self, Ending, Payer};
 use super::status::{Finding, failure_message, set_condition, time};
 use super::why::and;
-use super::{Action, Plan, Planned, Reopened, Start, Why};
+use super::{Action, Plan, Planned, Reopened, Start, Why, usage};
 
 /// What was seen of a run, perhaps out of date.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -217,6 +217,7 @@ impl<'a> Case<'a> {
                 let ended = ending.at.min(now);
                 status.not_before = pause.map(|pause| time(ended.saturating_add(pause).unwrap_or(ended)));
             }
+            status.usage = status.usage.plus(usage::of(self.spec, status, ending));
             retry::remember(&mut status.history, ending.record(number, attempt.started_at));
             status.report.clone_from(&ending.report);
         }

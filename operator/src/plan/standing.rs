@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bam_crds::BamExperimentStatus;
 use bam_crds::experiment::{ExperimentPhase, RunSummary};
-use bam_crds::run::Role;
+use bam_crds::run::{Role, Usage};
 use k8s_openapi::jiff::Timestamp;
 
 use super::Why;
@@ -71,6 +71,7 @@ impl<'a> Standing<'a> {
             named_teachers: self.named_teachers(),
             passed_gate: self.passed_gate(),
             scores: scores(&runs),
+            usage: self.usage(),
             runs,
         }
     }
@@ -79,6 +80,11 @@ impl<'a> Standing<'a> {
         let known =
             self.world.observed.teachers.iter().filter_map(|(entry, teacher)| Some((entry, teacher.as_ref().ok()?)));
         known.map(|(entry, teacher)| (entry.to_string(), teacher.run.clone())).collect()
+    }
+
+    fn usage(&self) -> Usage {
+        let runs = self.world.graph.nodes().filter_map(|node| self.world.run(node));
+        runs.map(|run| run.status.usage).fold(Usage::default(), Usage::plus)
     }
 
     fn passed_gate(&self) -> BTreeMap<String, Vec<String>> {

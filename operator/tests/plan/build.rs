@@ -69,7 +69,7 @@ pub fn findings(tasks: &[String]) -> InputsReport {
 
 /// An attempt that ended with this code, without a word.
 pub fn exit(code: i32) -> Ending {
-    Ending { at: start(), code: Some(code), disruption: None, report: None, steps: 0, note: String::new() }
+    Ending { code: Some(code), ..Ending::unseen(start()) }
 }
 
 /// An attempt that ended with this reason, and said so.

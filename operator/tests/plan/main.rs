@@ -7,4 +7,5 @@ mod golden;
 mod properties;
 mod runs;
 mod sharing;
+mod usage;
 mod world;

@@ -16,7 +16,7 @@ use crate::build::{self, checkpointed, exit, said, start};
 
 const RUN: &str = "run-0123456789abcdef";
 
-fn teacher() -> BamRunSpec {
+pub fn teacher() -> BamRunSpec {
     node(0)
 }
 
