@@ -354,3 +354,40 @@ fn a_task_of_one_s_own_is_learned_beside_one_of_glue_s() {
     let labels = labels.filter(|(_, bytes)| String::from_utf8_lossy(bytes).contains("neutral")).count();
     assert!(labels >= 2, "teacher and student know the labels by name: {:?}", artifacts.keys());
 }
+
+#[test]
+fn targets_that_lie_in_the_store_teach_as_the_run_does_that_wrote_them() {
+    let Some(store) = Store::new("stored targets") else { return };
+    assert!(store.run(DEBUG).status.success());
+    let before = store.artifacts();
+    let of = |task: &str| {
+        let mut files = before.keys().filter(|name| name.ends_with(&format!("/targets/{task}.safetensors")));
+        let taught = |name: &&String| {
+            !before.contains_key(&name.replace(&format!("/{task}."), if task == "rte" { "/mrpc." } else { "/rte." }))
+        };
+        files.find(taught).unwrap().clone()
+    };
+    let (rte, mrpc) = (of("rte"), of("mrpc"));
+    // One of them comes from elsewhere.
+    fs::create_dir(store.path("teachers")).unwrap();
+    fs::copy(store.path(&format!("runs/{mrpc}")), store.path("teachers/mrpc.safetensors")).unwrap();
+    let teachers = format!(
+        "  distill: {{ teachers: {{ rte: {{ targets: runs/{rte} }}, mrpc: {{ targets: teachers/mrpc.safetensors }} }} }}\n"
+    );
+    let manifest = DEBUG.replace("  distill: {}\n", &teachers).replace("debug-bam", "taught");
+    let output = store.run(&manifest);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(store.runs("taught").keys().collect::<Vec<_>>(), ["Student rte+mrpc"]);
+    let weights = |artifacts: &BTreeMap<String, Vec<u8>>, run: &Value| {
+        let model = run["model"].as_str().unwrap();
+        let folder = Path::new(model).parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        artifacts[&format!("{folder}/model/model.safetensors")].clone()
+    };
+    let student = |experiment: &str| weights(&store.artifacts(), &store.runs(experiment)["Student rte+mrpc"]);
+    assert!(student("taught") == student("debug-bam"), "the weights differ");
+
+    // Another file is another teacher: its name says so, and its rows are looked at before anything is trained.
+    fs::write(store.path("teachers/mrpc.safetensors"), &before[&rte]).unwrap();
+    let output = store.run(&manifest);
+    assert!(!output.status.success() && text(&output).contains("teachers/mrpc.safetensors"), "{}", text(&output));
+}

@@ -223,8 +223,8 @@ pub struct TaskIdentity {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(length(max = 16))]
     pub teachers: Vec<Digest>,
-    /// Digests of files of predictions that this task learns from beside them: the reference's pickles. Where they are stands
-    /// in `execution.targetFiles`.
+    /// Digests of files of predictions that this task learns from beside them: targets that lie in the store, or the
+    /// reference's pickles. Where they are stands in `execution.targetFiles`.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(length(max = 16))]
     pub target_files: Vec<Digest>,
@@ -350,6 +350,10 @@ pub struct InputsConfig {
     pub custom: BTreeMap<String, CustomTask>,
     /// The longest input that any run of the experiment will use, in word pieces.
     pub max_seq_length: u32,
+    /// Files of predictions that tasks learn from: their places in the store, by task.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub targets: BTreeMap<String, Vec<String>>,
     /// The first 50 lines and no weights.
     #[serde(default, skip_serializing_if = "is_default")]
     pub debug: bool,
@@ -442,4 +446,7 @@ pub struct TaskInputs {
     pub dev: Digest,
     /// Its rows.
     pub dev_rows: u32,
+    /// Digests of the files of predictions that it learns from, by their places in the store.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub targets: BTreeMap<String, Digest>,
 }

@@ -1,6 +1,6 @@
 //! `BamExperiment`: what a person writes, and what they read back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -275,7 +275,7 @@ pub struct DistillSpec {
 /// The teachers of a task that this experiment does not train itself: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "(has(self.experiment) ? 1 : 0) + (has(self.run) ? 1 : 0) + (has(self.ensemble) ? 1 : 0) == 1", "message": "name exactly one of `experiment`, `run` and `ensemble`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "(has(self.experiment) ? 1 : 0) + (has(self.run) ? 1 : 0) + (has(self.targets) ? 1 : 0) + (has(self.ensemble) ? 1 : 0) == 1", "message": "name exactly one of `experiment`, `run`, `targets` and `ensemble`"}]))]
 pub struct NamedTeachers {
     /// An experiment in this namespace that has the task: its student (of the first trial) teaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -285,6 +285,11 @@ pub struct NamedTeachers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = "^run-[0-9a-f]{16}$"))]
     pub run: Option<String>,
+    /// A file of predictions in the store: targets of a run (`runs/…/targets/rte.safetensors`), wherever it was trained, or a
+    /// pickle of the reference (`.pkl`). It may be copied there from another store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = TARGETS_PATTERN))]
+    pub targets: Option<String>,
     /// Several: the student learns from the mean of their logits. One run counts once, however often it is named.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(length(min = 1, max = 16))]
@@ -292,6 +297,12 @@ pub struct NamedTeachers {
 }
 
 impl DistillSpec {
+    /// The files that a task learns from.
+    pub fn target_files(&self, task: &str) -> BTreeSet<String> {
+        let named = self.teachers.get(task).into_iter().flat_map(NamedTeachers::each);
+        named.filter_map(|teacher| teacher.targets).collect()
+    }
+
     /// All teachers that it names, of all tasks.
     pub fn named_teachers(&self) -> impl Iterator<Item = TeacherRef> {
         self.teachers.values().flat_map(NamedTeachers::each)
@@ -302,7 +313,11 @@ impl NamedTeachers {
     /// Each of them; a single one is one.
     pub fn each(&self) -> Vec<TeacherRef> {
         match self.ensemble.is_empty() {
-            true => vec![TeacherRef { experiment: self.experiment.clone(), run: self.run.clone() }],
+            true => vec![TeacherRef {
+                experiment: self.experiment.clone(),
+                run: self.run.clone(),
+                targets: self.targets.clone(),
+            }],
             false => self.ensemble.clone(),
         }
     }
@@ -311,7 +326,7 @@ impl NamedTeachers {
 /// One of several teachers: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.experiment) != has(self.run)", "message": "name exactly one of `experiment` and `run`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "(has(self.experiment) ? 1 : 0) + (has(self.run) ? 1 : 0) + (has(self.targets) ? 1 : 0) == 1", "message": "name exactly one of `experiment`, `run` and `targets`"}]))]
 pub struct TeacherRef {
     /// An experiment in this namespace that has the task: its student (of the first trial) teaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -321,7 +336,14 @@ pub struct TeacherRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = "^run-[0-9a-f]{16}$"))]
     pub run: Option<String>,
+    /// A file of predictions in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = TARGETS_PATTERN))]
+    pub targets: Option<String>,
 }
+
+/// A path in the store to a file of targets, or to a pickle.
+const TARGETS_PATTERN: &str = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*\.(safetensors|pkl)$";
 
 fn yes() -> bool {
     true

@@ -361,13 +361,16 @@ fn whole() -> [Value; 2] {
     let distilled = json!({
         "tasks": [
             {"name": "rte", "teacher": {"hyperparameters": teachers, "qualityGate": gate}}, {"name": "mrpc"}, {"name": "mnli"},
-            {"name": "sts"}, {"name": "own", "files": files, "custom": classes},
+            {"name": "sts"}, {"name": "qnli"}, {"name": "own", "files": files, "custom": classes},
         ],
         "distill": {
             "annealing": false, "weight": "0.3", "temperature": 2, "hyperparameters": teachers, "qualityGate": gate,
             "teachers": {
                 "mnli": {"experiment": "mnli-model"}, "mrpc": {"run": "run-0123456789abcdef"},
-                "sts": {"ensemble": [{"experiment": "sts-model"}, {"run": "run-fedcba9876543210"}]},
+                "sts": {"ensemble": [
+                    {"experiment": "sts-model"}, {"run": "run-fedcba9876543210"}, {"targets": "teachers/sts.pkl"},
+                ]},
+                "qnli": {"targets": "runs/abc/targets/qnli.safetensors"},
             },
         },
         "hyperparameters": options,

@@ -11,6 +11,7 @@ use bam_crds::{Digest, ExitReason, Hyperparameters, InputsConfig};
 
 use crate::base::Base;
 use crate::data::rows::Row;
+use crate::data::targets::Targets;
 use crate::digest;
 use crate::failure::{Failure, Problems};
 use crate::fetch;
@@ -50,7 +51,8 @@ fn read(config: &InputsConfig, store: &Store, reporter: &Reporter) -> Result<Inp
             problems.push(ExitReason::BadConfig, unknown_task(name));
             continue;
         };
-        let check = TaskCheck { store, options: &options };
+        let targets = config.targets.get(name);
+        let check = TaskCheck { store, options: &options, targets };
         if let Some(inputs) = check.task(&task, config.execution.write_test_outputs, &mut problems) {
             tasks.insert(name.clone(), inputs);
         }
@@ -90,6 +92,7 @@ fn known(path: &Path, content: io::Result<Artifact>) -> Result<Digest, Failure> 
 struct TaskCheck<'a> {
     store: &'a Store,
     options: &'a Hyperparameters,
+    targets: Option<&'a Vec<String>>,
 }
 
 impl TaskCheck<'_> {
@@ -102,8 +105,28 @@ impl TaskCheck<'_> {
         if with_tests {
             task.test_splits().for_each(|split| drop(problems.take(self.rows(task, split))));
         }
+        let targets = self
+            .targets
+            .into_iter()
+            .flatten()
+            .map(|file| Some((file.clone(), problems.take(self.targets(task, file))?)));
+        let targets = targets.collect::<Vec<_>>().into_iter().collect::<Option<BTreeMap<_, _>>>();
         let ((train, train_rows), (dev, dev_rows)) = (train?, dev?);
-        Some(TaskInputs { train, train_rows, unordered: task.unordered, dev, dev_rows })
+        Some(TaskInputs { train, train_rows, unordered: task.unordered, dev, dev_rows, targets: targets? })
+    }
+
+    /// Digest of a file that the task is to learn from. Its rows are compared when they are learned from.
+    fn targets(&self, task: &Task, file: &str) -> Result<Digest, Failure> {
+        let path = self.store.path(file);
+        let (digest, targets) = Targets::read_file(&path, task)?;
+        match targets.task == task.name {
+            true => Ok(digest),
+            false => {
+                let (path, of, name) = (path.display(), &targets.task, &task.name);
+                let message = format!("{path}: these are targets of the task {of}, not of {name}");
+                Err(Failure::new(ExitReason::BadData, message))
+            }
+        }
     }
 
     /// Digest and number of rows.

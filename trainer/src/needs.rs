@@ -22,7 +22,9 @@ pub fn of_run(config: &RunConfig) -> Vec<String> {
 /// Files of a check of the inputs.
 pub fn of_check(config: &InputsConfig) -> Vec<String> {
     let one = |name: &String| task::one(name, config.custom.get(name), config.execution.files.get(name));
-    of(&config.execution, config.debug, config.tasks.iter().filter_map(one))
+    let mut names = of(&config.execution, config.debug, config.tasks.iter().filter_map(one));
+    names.extend(config.targets.values().flatten().cloned());
+    names
 }
 
 /// Those that may be there, too: whoever reads them knows what is missing.

@@ -243,7 +243,7 @@ impl TaskReader<'_> {
         });
         let files = self.identity.target_files.iter().map(|expected| {
             let place = &execution.target_files[expected.as_str()];
-            let teacher = pickled_targets(&self.store.path(place), expected, &prepared.task)?;
+            let teacher = filed_targets(&self.store.path(place), expected, &prepared.task)?;
             Ok((place.clone(), place.clone(), teacher))
         });
         let mut lessons = Lessons::new(&prepared.task, &prepared.train.rows);
@@ -287,13 +287,14 @@ struct Teacher {
     fold: Option<Fold>,
 }
 
-/// The targets in a pickle of the reference, if it is still what it was.
-fn pickled_targets(path: &Path, expected: &Digest, task: &Task) -> Result<Teacher, Failure> {
-    let (digest, targets) = Targets::read_pickle(path, task)?;
+/// The targets in a file that was named, if it is still what it was.
+fn filed_targets(path: &Path, expected: &Digest, task: &Task) -> Result<Teacher, Failure> {
+    let (digest, targets) = Targets::read_file(path, task)?;
     match digest == *expected {
         true => Ok(Teacher { digest, targets, fold: None }),
         false => {
-            let message = format!("{}: the file changed since this command began; give it again", path.display());
+            let message =
+                format!("{}: the file changed since it was looked at; start again with it as it is", path.display());
             Err(Failure::new(ExitReason::BadData, message))
         }
     }

@@ -24,7 +24,17 @@ fn inputs(tasks: &[&str]) -> InputsReport {
         ModelIdentity { config: digest("config"), vocabulary: digest("words"), weights: Some(digest("weights")) };
     let task = |name: &&str| {
         let (train, dev) = (digest(name), digest(&format!("{name} dev")));
-        ((*name).to_owned(), TaskInputs { train, train_rows: u32::MAX, unordered: true, dev, dev_rows: u32::MAX })
+        (
+            (*name).to_owned(),
+            TaskInputs {
+                train,
+                train_rows: u32::MAX,
+                unordered: true,
+                dev,
+                dev_rows: u32::MAX,
+                targets: Default::default(),
+            },
+        )
     };
     InputsReport { model, tasks: tasks.iter().map(task).collect() }
 }

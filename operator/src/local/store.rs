@@ -53,8 +53,11 @@ pub fn inputs_key(bam_dir: &Path, spec: &BamExperimentSpec) -> Result<String, Er
         }
     }
     let own = spec.tasks.iter().filter_map(|task| task.files.as_ref());
-    for (_, path) in own.flat_map(TaskFiles::paths) {
-        files.extend(state(&bam_dir.join(path), path.to_owned()));
+    let own = own.flat_map(TaskFiles::paths).map(|(_, path)| path.to_owned());
+    let targets =
+        spec.distill.iter().flat_map(|distill| spec.tasks.iter().flat_map(|task| distill.target_files(&task.name)));
+    for path in own.chain(targets) {
+        files.extend(state(&bam_dir.join(&path), path));
     }
     files.sort();
     Ok(Digest::of(&files).to_string())

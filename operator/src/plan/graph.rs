@@ -123,6 +123,7 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
     let config = InputsConfig {
         tasks: spec.tasks.iter().map(|task| task.name.clone()).collect(),
         custom: spec.tasks.iter().filter_map(|task| Some((task.name.clone(), task.custom.clone()?))).collect(),
+        targets: targets(spec),
         max_seq_length: all.iter().map(|options| options.max_seq_length).max().unwrap_or_default(),
         debug: all.iter().all(|options| options.debug),
         // Which credentials it takes makes it no other check.
@@ -135,8 +136,12 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
     let Execution { store, pretrained, files, .. } = &config.execution;
     let tasks = (&config.tasks, &config.custom, files);
     let looked_at = (tasks, config.max_seq_length, config.debug, store, pretrained, &config.fetch);
+    let name = match config.targets.is_empty() {
+        true => names::inputs(&looked_at, key),
+        false => names::inputs(&(looked_at, &config.targets), key),
+    };
     Node {
-        name: names::inputs(&looked_at, key),
+        name,
         title: "inputs check".to_owned(),
         role: Role::Inputs,
         tasks: config.tasks.clone(),
@@ -151,6 +156,14 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
             pod: RunPod { secret: token.or(pod.secret), ..pod },
         },
     }
+}
+
+/// The files that tasks learn from.
+fn targets(spec: &BamExperimentSpec) -> BTreeMap<String, Vec<String>> {
+    let of = |distill: &DistillSpec, task: &TaskSpec| Vec::from_iter(distill.target_files(&task.name));
+    let tasks = spec.distill.iter().flat_map(|distill| spec.tasks.iter().map(move |task| (distill, task)));
+    let files = tasks.map(|(distill, task)| (task.name.clone(), of(distill, task)));
+    files.filter(|(_, files)| !files.is_empty()).collect()
 }
 
 /// All trainings of `spec` on these inputs: teachers in the order of the tasks, then students by trial; no students while
@@ -170,9 +183,9 @@ pub fn trainings(
     if let Some(distill) = &spec.distill {
         for task in &spec.tasks {
             let named: Vec<_> = named.iter().filter(|(entry, _)| entry.task == task.name).collect();
-            let teachers = match named.is_empty() {
-                true => own_teachers(spec, found, distill, task)?,
-                false => {
+            let teachers = match distill.teachers.contains_key(&task.name) {
+                false => own_teachers(spec, found, distill, task)?,
+                true => {
                     named.into_iter().filter_map(|(entry, it)| Some(named_teacher(entry, it.as_ref().ok()?))).collect()
                 }
             };
@@ -293,7 +306,13 @@ fn student(
     trial: u32,
 ) -> Result<Node, Why> {
     let of_task = |task: &str| -> Vec<Digest> { taught.get(task).into_iter().flatten().cloned().collect() };
-    let tasks = spec.tasks.iter().map(|task| identity(found, task, of_task(&task.name)));
+    let tasks = spec.tasks.iter().map(|task| {
+        let files = spec.distill.as_ref().map(|distill| distill.target_files(&task.name)).unwrap_or_default();
+        Ok(TaskIdentity {
+            target_files: target_files(found, task, &files)?,
+            ..identity(found, task, of_task(&task.name))?
+        })
+    });
     let default = Distillation::default();
     let distillation = spec.distill.as_ref().map_or(default.clone(), |distill| Distillation {
         annealing: distill.annealing,
@@ -333,9 +352,12 @@ fn training(spec: &BamExperimentSpec, found: &InputsReport, training: Training) 
         return Err(Why::InputsIncomplete { lacks: format!("the weights of {}", spec.model.pretrained) });
     }
     let steps = steps::of(&science, &found.tasks);
+    let learned = |digest: &Digest| science.tasks.iter().any(|task| task.target_files.contains(digest));
+    let files = found.tasks.values().flat_map(|task| &task.targets).filter(|(_, digest)| learned(digest));
+    let target_files = files.map(|(file, digest)| (digest.to_string(), file.clone())).collect();
     let tasks: Vec<_> = science.tasks.iter().map(|task| task.name.clone()).collect();
     let own = spec.tasks.iter().filter(|task| tasks.contains(&task.name));
-    let config = RunConfig::new(science, execution(spec, own));
+    let config = RunConfig::new(science, Execution { target_files, ..execution(spec, own) });
     Ok(Node {
         name: names::run(&config.science_hash, &spec.storage.identity()),
         title,
@@ -365,6 +387,15 @@ fn identity(found: &InputsReport, task: &TaskSpec, teachers: Vec<Digest>) -> Res
         teachers,
         target_files: Vec::new(),
     })
+}
+
+/// The digests of the files that a task learns from: a set, wherever they lie.
+fn target_files(found: &InputsReport, task: &TaskSpec, files: &BTreeSet<String>) -> Result<Vec<Digest>, Why> {
+    let known = |file: &String| {
+        let digest = found.tasks.get(&task.name).and_then(|inputs| inputs.targets.get(file));
+        digest.cloned().ok_or_else(|| Why::InputsIncomplete { lacks: file.clone() })
+    };
+    Ok(files.iter().map(known).collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect())
 }
 
 fn pod(spec: &BamExperimentSpec) -> RunPod {

@@ -48,6 +48,7 @@ mod tests {
             unordered: ["mrpc", "sts"].contains(&name),
             dev: digest.clone(),
             dev_rows: 1,
+            targets: Default::default(),
         };
         let identity = |name: &str| TaskIdentity {
             name: name.to_owned(),

@@ -74,7 +74,7 @@ pub fn of(spec: &BamRunSpec) -> Vec<(&Digest, String)> {
     config.science.teachers().into_iter().map(|hash| (hash, names::run(hash, &storage))).collect()
 }
 
-/// All names that stand in `distill.teachers`.
+/// All names that stand in `distill.teachers`. A file is none: it is there, or the check of the inputs says that it is not.
 fn entries(spec: &BamExperimentSpec) -> impl Iterator<Item = (Entry, TeacherRef)> {
     let named = spec.distill.iter().flat_map(|distill| &distill.teachers);
     named.flat_map(|(task, named)| {
@@ -82,7 +82,7 @@ fn entries(spec: &BamExperimentSpec) -> impl Iterator<Item = (Entry, TeacherRef)
             let member = (!named.ensemble.is_empty()).then_some(place);
             (Entry { task: task.clone(), member }, wanted)
         };
-        named.each().into_iter().enumerate().map(entry)
+        named.each().into_iter().enumerate().filter(|(_, wanted)| wanted.targets.is_none()).map(entry)
     })
 }
 

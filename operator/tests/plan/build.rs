@@ -56,6 +56,7 @@ pub fn findings(tasks: &[String]) -> InputsReport {
         unordered: ["mrpc", "sts"].contains(&task.as_str()),
         dev: digest(&format!("{task} dev")),
         dev_rows: 320,
+        targets: Default::default(),
     };
     InputsReport {
         model: ModelIdentity {

@@ -47,8 +47,8 @@ fn rte() -> Entry {
 /// An experiment on rte and mrpc whose teachers of rte are these runs and the student of experiment `single`.
 fn taught_by_several(runs: &[&str]) -> BamExperiment {
     let mut experiment = taught_by("");
-    let runs = runs.iter().map(|run| TeacherRef { run: Some((*run).to_owned()), experiment: None });
-    let ensemble = runs.chain([TeacherRef { experiment: Some("single".to_owned()), run: None }]).collect();
+    let runs = runs.iter().map(|run| TeacherRef { run: Some((*run).to_owned()), ..Default::default() });
+    let ensemble = runs.chain([TeacherRef { experiment: Some("single".to_owned()), ..Default::default() }]).collect();
     let named = NamedTeachers { ensemble, ..Default::default() };
     experiment.spec.distill.as_mut().unwrap().teachers.insert("rte".to_owned(), named);
     experiment
@@ -160,6 +160,38 @@ fn several_teachers_of_a_task_teach_its_student_whatever_their_order() {
     assert_eq!(student(&[&multi.name, &again.name])[4].name, taught[4].name, "the order means nothing");
     let doubled = student(&[&again.name, &multi.name, &single.name, &again.name]);
     assert_eq!(doubled.last().unwrap().name, taught[4].name, "nor do two names for one run");
+}
+
+#[test]
+fn files_teach_by_their_content_and_are_waited_for_by_nobody() {
+    let mut experiment = build::distilled(&["rte", "mrpc"]);
+    let file = |path: &str| NamedTeachers { targets: Some(path.to_owned()), ..Default::default() };
+    experiment.spec.distill.as_mut().unwrap().teachers.insert("rte".to_owned(), file("teachers/rte.pkl"));
+    let tasks = ["rte".to_owned(), "mrpc".to_owned()];
+    let student = |path: &str, content: &str| {
+        let mut experiment = experiment.clone();
+        experiment.spec.distill.as_mut().unwrap().teachers.insert("rte".to_owned(), file(path));
+        let mut findings = build::findings(&tasks);
+        let rte = findings.tasks.get_mut("rte").unwrap();
+        rte.targets.insert(path.to_owned(), build::digest(content));
+        trainings(&experiment.spec, &findings, &Named::new(), &Default::default()).unwrap()
+    };
+    let nodes = student("teachers/rte.pkl", "logits");
+    let titles: Vec<_> = nodes.iter().map(|node| node.title.as_str()).collect();
+    assert_eq!(titles, ["teacher mrpc", "student"]);
+    let config = nodes[1].spec.config.as_ref().unwrap();
+    let digest = build::digest("logits");
+    assert_eq!(config.execution.target_files, [(digest.to_string(), "teachers/rte.pkl".to_owned())].into());
+    assert_eq!(config.science.tasks[0].target_files, [digest]);
+    assert_eq!(nodes[1].teachers, [nodes[0].name.clone()], "it waits for the other one");
+    assert_eq!(student("elsewhere/rte.pkl", "logits")[1].name, nodes[1].name, "where it lies means nothing");
+    assert_ne!(student("teachers/rte.pkl", "other logits")[1].name, nodes[1].name);
+
+    let check = |experiment: &BamExperiment| inputs(&experiment.spec, "key");
+    assert_eq!(check(&experiment).spec.inputs.unwrap().targets["rte"], ["teachers/rte.pkl"]);
+    assert_ne!(check(&experiment).name, check(&build::distilled(&["rte", "mrpc"])).name);
+    let lacks = trainings(&experiment.spec, &build::findings(&tasks), &Named::new(), &Default::default());
+    assert!(lacks.unwrap_err().to_string().contains("teachers/rte.pkl"), "an older trainer says nothing of it");
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl World {
             unordered: false,
             dev: digest(&format!("{task} dev")),
             dev_rows: 320,
+            targets: Default::default(),
         };
         let mut report = RunReport::new(ExitReason::Completed, "");
         report.inputs = Some(InputsReport {

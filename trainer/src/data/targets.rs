@@ -129,6 +129,18 @@ impl Targets {
         Targets::from_bytes(&bytes, path)
     }
 
+    /// Reads a file of either kind, by its name, and its digest.
+    ///
+    /// # Errors
+    /// See [`TargetsError`].
+    pub fn read_file(path: &Path, task: &Task) -> Result<(Digest, Targets), TargetsError> {
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            let bytes = std::fs::read(path).map_err(|source| TargetsError::Read { path: path.into(), source })?;
+            return Ok((Digest::of_bytes(&bytes), Targets::from_bytes(&bytes, path)?));
+        }
+        Self::read_pickle(path, task)
+    }
+
     /// Reads the predictions that the reference wrote of a task's training rows: a pickle, whose columns are in the order of
     /// the task's labels. Returns its digest too.
     ///

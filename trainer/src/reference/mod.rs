@@ -105,6 +105,7 @@ fn inputs_config(options: &Options, execution: Execution) -> InputsConfig {
     InputsConfig {
         tasks: options.task_names.clone(),
         custom: options.custom_tasks.meanings.clone(),
+        targets: Default::default(),
         max_seq_length: resolved.max_seq_length,
         debug: resolved.debug,
         fetch: None,

@@ -95,6 +95,7 @@ impl Fixture {
         let config = InputsConfig {
             tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
             custom: Default::default(),
+            targets: Default::default(),
             max_seq_length: 32,
             debug: false,
             fetch: None,
