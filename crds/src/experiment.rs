@@ -13,6 +13,7 @@ use crate::config::{Fetch, Fold, InputsReport, Precision};
 use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
+use crate::placement::{Accelerator, PodTemplate};
 use crate::quantity::Quantity;
 use crate::report::TaskResult;
 use crate::run::{Role, RunPhase, RunProgress, Usage};
@@ -104,6 +105,10 @@ pub struct BamExperimentSpec {
     /// What each run gets.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compute: ComputeSpec,
+    /// The PriorityClass of its pods: whose turn it is where machines are scarce. Default: the cluster's. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
+    pub priority_class_name: Option<String>,
     /// How often a run is tried again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failure_policy: FailurePolicy,
@@ -433,6 +438,7 @@ pub struct ClaimSpec {
 /// What each run gets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": ACCELERATOR_ONCE, "message": "`resources` asks for accelerators too: remove nvidia.com/gpu and google.com/tpu there", "fieldPath": ".accelerator"}]))]
 pub struct ComputeSpec {
     /// The trainer's container image. Default: the one that the operator was installed with. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -441,6 +447,16 @@ pub struct ComputeSpec {
     /// What each pod asks for and may use at most, as in a pod: `requests: { memory: 4Gi }`. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
+    /// What each pod that trains gets to compute on. Default: processors alone. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<Accelerator>,
+    /// Train on spot machines, which are cheap and can be taken away (Spot VMs of GKE and AKS, spot instances of EKS and
+    /// Karpenter). Default false. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spot: bool,
+    /// What else pods get. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pod_template: PodTemplate,
     /// CPU threads. Default: all that the process may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
@@ -474,6 +490,8 @@ pub enum KeepJobs {
     /// None.
     Never,
 }
+
+const ACCELERATOR_ONCE: &str = "!has(self.accelerator) || !has(self.resources) || ['nvidia.com/gpu', 'google.com/tpu'].all(name, !(has(self.resources.limits) && name in self.resources.limits) && !(has(self.resources.requests) && name in self.resources.requests))";
 
 /// The amounts that a container can be given; a pod with anything else is refused, and so would be every Job.
 const RESOURCE_NAMES: &str = "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.contains('/'))";

@@ -12,6 +12,8 @@ pub mod hyperparameters;
 pub mod identity;
 pub mod names;
 pub mod nearest;
+#[cfg(feature = "kube")]
+pub mod placement;
 pub mod quantity;
 pub mod report;
 #[cfg(feature = "kube")]

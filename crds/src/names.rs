@@ -10,6 +10,8 @@ pub const RUN_LABEL: &str = "bam.dev/run";
 pub const ATTEMPT_LABEL: &str = "bam.dev/attempt";
 /// Label of runs, Jobs and pods: what the run is for.
 pub const ROLE_LABEL: &str = "bam.dev/role";
+/// Label of a pod: the claim that it uses, as [`claim_label`] writes it.
+pub const CLAIM_LABEL: &str = "bam.dev/claim";
 /// Annotation of a run: the experiment that made it.
 pub const MADE_BY_ANNOTATION: &str = "bam.dev/made-by";
 /// Annotation of a run: its tasks, for `kubectl get`.
@@ -29,6 +31,19 @@ pub fn owner(experiment_uid: &str) -> String {
 
 /// What the name of an object may look like (an RFC 1123 subdomain), but for its length: at most 253 letters.
 pub const OBJECT_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// What the value of a label may look like, but for its length: at most 63 letters.
+pub const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+/// The longest value of a label.
+const LONGEST_LABEL: usize = 63;
+
+/// A claim's name as the value of a label: itself, or a digest of one that is too long.
+pub fn claim_label(claim: &str) -> String {
+    match claim.len() {
+        ..=LONGEST_LABEL => claim.to_owned(),
+        _ => format!("claim-{}", Digest::of_bytes(claim.as_bytes()).short()),
+    }
+}
 
 /// Name of the run that trains this science into this store: `run-` and 16 digits.
 ///

@@ -9,6 +9,7 @@ use crate::config::{InputsConfig, RunConfig};
 use crate::experiment::{FailurePolicy, IMAGE_PATTERN, KeepJobs, Resources};
 use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
+use crate::placement::{Accelerator, PodTemplate};
 use crate::report::{ExitReason, RunReport, Stage};
 
 /// One training of one model, tried until it is done.
@@ -76,6 +77,19 @@ pub struct RunPod {
     /// What is kept of its Jobs.
     #[serde(default, skip_serializing_if = "is_default")]
     pub keep_jobs: KeepJobs,
+    /// What they compute on, besides processors. A check of the inputs gets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<Accelerator>,
+    /// They run on spot machines.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spot: bool,
+    /// Whose turn it is where machines are scarce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
+    pub priority_class_name: Option<String>,
+    /// What else they get.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pod_template: PodTemplate,
 }
 
 /// What a run is for.

@@ -82,6 +82,25 @@ fn what_an_api_server_refuses_is_refused_with_a_sentence() {
              `annealing: false`, or remove it",
         ),
         ("distill: yes", "spec.distill: must be fields with values, not a single value, but is yes"),
+        (
+            "compute: {accelerator: {tpu: {type: tpu-v5-lite-podslice, topology: 4x4}}}",
+            "spec.compute.accelerator.tpu.topology: \"4x4\" is no slice of one machine, and a run trains on one: take 2x2x1 of \
+             tpu-v4-podslice, tpu-v5p-slice and tpu7x, and 1x1, 2x2 or 2x4 of tpu-v5-lite-podslice and tpu-v6e-slice",
+        ),
+        (
+            "compute: {accelerator: {tpu: {type: tpu-v5-lite-podslice, topology: v5e-8}}}",
+            "spec.compute.accelerator.tpu.topology: \"v5e-8\" is no topology: write it like 2x4 or 2x2x1",
+        ),
+        (
+            "compute: {podTemplate: {spec: {nodeSelector: {pool: a b}}}}",
+            "spec.compute.podTemplate.spec.nodeSelector.pool: \"a b\" is no value of a label: at most 63 letters, digits, `-`, \
+             `_` and `.`, a letter or digit at both ends",
+        ),
+        (
+            "compute: {podTemplate: {spec: {tolerations: [{value: gpu}]}}}",
+            "spec.compute.podTemplate.spec.tolerations[0]: without a key it is of any taint: name one, or set `operator: \
+             Exists`",
+        ),
         ("storage: {}", "is no YAML: duplicate mapping key: storage"),
     ] {
         assert_eq!(faults(&with(spec)), [sentence], "{spec}");

@@ -356,6 +356,8 @@ fn whole() -> [Value; 2] {
     let scores = json!({
         "format": "TSV", "header": false, "textA": 0, "label": -1, "range": {"min": 0, "max": "5"}, "metric": "Spearman",
     });
+    let tolerated =
+        json!({"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 9});
     let metadata = json!({"name": "x", "labels": {"team": "nlp"}, "annotations": {"note": "all"}});
     let of = |spec: Value| json!({"apiVersion": "bam.dev/v1alpha1", "kind": "BamExperiment", "metadata": metadata, "spec": spec});
     let distilled = json!({
@@ -383,11 +385,19 @@ fn whole() -> [Value; 2] {
         },
         "compute": {
             "image": "trainer:1", "threads": 4, "microBatchTokens": 4096, "saveCheckpointsSteps": 100,
-            "writeTestOutputs": true, "keepJobs": "Always",
+            "writeTestOutputs": true, "keepJobs": "Always", "spot": true,
+            "accelerator": {"nvidia": {"count": 2, "product": "NVIDIA-L4"}},
+            "podTemplate": {
+                "metadata": {"labels": {"team": "nlp"}, "annotations": {"note": "all"}},
+                "spec": {
+                    "nodeSelector": {"pool": "train"}, "imagePullSecrets": [{"name": "registry"}], "tolerations": [tolerated],
+                    "serviceAccountName": "trainer", "runtimeClassName": "nvidia", "schedulerName": "mine",
+                },
+            },
             "resources": {"requests": {"cpu": 1, "memory": "4Gi"}, "limits": {"cpu": 2, "memory": "8Gi"}},
         },
         "failurePolicy": {"applicationRetries": 2, "infrastructureRetries": 3, "pendingDeadlineSeconds": 600},
-        "suspend": true, "cancel": true, "retry": 1, "managedBy": "example.com/other",
+        "suspend": true, "cancel": true, "retry": 1, "managedBy": "example.com/other", "priorityClassName": "batch-low",
         "activeDeadlineSeconds": 3600, "ttlSecondsAfterFinished": 60,
     });
     let folds = json!({
@@ -396,6 +406,7 @@ fn whole() -> [Value; 2] {
         "hyperparameters": {"dropoutSeed": 3},
         "model": {"pretrained": "tiny"},
         "storage": {"objectStore": {"uri": "s3://bucket/folder", "secretRef": {"name": "keys"}}},
+        "compute": {"accelerator": {"tpu": {"type": "tpu-v6e-slice", "topology": "2x4"}}},
     });
     [of(distilled), of(folds)]
 }

@@ -102,7 +102,9 @@ impl Cluster {
     async fn start_attempt(&self, namespace: &str, start: &Start) -> Result<Outcome, Error> {
         let Some(run) = self.seen.runs.get(namespace, &start.run) else { return Ok(Outcome::NotNow) };
         let Some((spec, _)) = run.living() else { return Ok(Outcome::NotNow) };
-        let job = job::job(Owner { namespace, uid: &run.uid, spec }, start, &self.trainer);
+        let claim = self.seen.claim(namespace, spec);
+        let owner = Owner { namespace, uid: &run.uid, spec, claim: claim.as_ref() };
+        let job = job::job(owner, start, &self.trainer);
         let name = job.metadata.name.clone().unwrap_or_default();
         let known = self.seen.jobs.get(namespace, &name);
         let known = known.as_ref().map(|job| Known { uid: &job.uid, version: None });

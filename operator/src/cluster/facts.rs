@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 
 use super::job::CONTAINER;
+use super::placement::Access;
 use crate::plan::Reopened;
 use crate::plan::experiment::is_halted;
 use crate::plan::retry::Held;
@@ -224,6 +225,8 @@ pub struct PodFacts {
     pub address: Option<String>,
     /// What it waits for before it can run, to continue "attempt 1, which …".
     pub waits: Option<String>,
+    /// The scheduler has found a node for it.
+    pub has_node: bool,
     /// When it has to be gone: it was told to end.
     pub leaves_by: Option<Timestamp>,
     /// How it ended.
@@ -275,6 +278,7 @@ impl Facts for PodFacts {
             created_at,
             address: status.and_then(|status| status.pod_ip.clone()).filter(|_| running),
             waits: if running { None } else { Some(waits(pod, trainer)) },
+            has_node: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
             leaves_by: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             end: pod_end(pod, trainer, created_at),
         }
@@ -405,15 +409,22 @@ fn without_pod(message: &str) -> String {
     rest.map_or_else(|| message.to_owned(), |rest| format!("it is {rest}"))
 }
 
-/// A claim: only that it is there.
+/// A claim.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ClaimFacts;
+pub struct ClaimFacts {
+    /// Which pods can use it at the same time.
+    pub access: Access,
+}
 
 impl Facts for ClaimFacts {
-    type Object = PartialObjectMeta<PersistentVolumeClaim>;
+    type Object = PersistentVolumeClaim;
 
-    fn of(_: &Self::Object) -> Self {
-        Self
+    fn of(claim: &PersistentVolumeClaim) -> Self {
+        // A volume may be able to do more than was asked for, and is known only when the claim has got one.
+        let volume = claim.status.as_ref().and_then(|status| status.access_modes.clone());
+        let asked = || claim.spec.as_ref().and_then(|spec| spec.access_modes.clone());
+        let modes = volume.filter(|modes| !modes.is_empty()).or_else(asked).unwrap_or_default();
+        Self { access: Access::of(&modes) }
     }
 }
 

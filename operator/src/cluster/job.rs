@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 
+use super::placement::{self, Claim};
 use crate::attempt;
 use crate::plan::Start;
 
@@ -52,16 +53,26 @@ pub struct Owner<'a> {
     pub uid: &'a str,
     /// What it is.
     pub spec: &'a BamRunSpec,
+    /// The claim that holds its store, if it is in one.
+    pub claim: Option<&'a Claim>,
 }
 
 /// The Job of an attempt.
 pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
     let labels = labels(run.spec, start);
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels.clone()),
+            annotations: Some(annotations(run.spec, start)),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod(run.spec, trainer)),
+    };
     Job {
         metadata: ObjectMeta {
             name: Some(names::attempt(&start.run, start.number)),
             namespace: Some(run.namespace.to_owned()),
-            labels: Some(labels.clone()),
+            labels: Some(labels),
             owner_references: Some(vec![owner(&start.run, run.uid)]),
             ..ObjectMeta::default()
         },
@@ -72,14 +83,7 @@ pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
             parallelism: Some(1),
             pod_replacement_policy: Some("Failed".to_owned()),
             pod_failure_policy: Some(failure_policy()),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels),
-                    annotations: Some(annotations(run.spec, start)),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(run.spec, trainer)),
-            },
+            template: placement::placed(template, run.spec, run.claim),
             ..JobSpec::default()
         }),
         status: None,

@@ -6,7 +6,7 @@
 //!                                          progress
 //! ```
 //!
-//! The files without a client in them are pure: [`facts`], [`observe`], [`wake`], [`job`], [`story`].
+//! The files without a client in them are pure: [`facts`], [`observe`], [`wake`], [`job`], [`placement`], [`story`].
 
 mod api;
 pub mod cache;
@@ -18,6 +18,7 @@ pub mod job;
 mod lease;
 pub mod metrics;
 pub mod observe;
+pub mod placement;
 mod progress;
 mod publish;
 pub mod serve;

@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::cache::Cache;
 use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFacts, RunFacts};
 use super::job;
+use super::placement::Claim;
 use crate::plan::Why;
 use crate::plan::experiment::{self, Run};
 use crate::plan::graph;
@@ -88,7 +89,13 @@ impl Seen {
         let (spec, status) = facts.living()?;
         let jobs = self.jobs.of_run(namespace, name);
         let pods = self.pods.of_run(namespace, name);
-        let parts = Parts { jobs: &jobs, pods: &pods, hindrances: &self.hindrances.of_run(namespace, name) };
+        let claim = self.claim(namespace, spec);
+        let parts = Parts {
+            jobs: &jobs,
+            pods: &pods,
+            hindrances: &self.hindrances.of_run(namespace, name),
+            claim: claim.as_ref(),
+        };
         let seen = run::Observed {
             status: status.clone(),
             attempts: attempts(&facts.uid, status, &parts, progress, now),
@@ -148,6 +155,13 @@ impl Seen {
     fn obstacle(&self, namespace: &str, spec: &BamRunSpec) -> Option<Why> {
         let claim = job::claim(spec)?;
         self.claims.get(namespace, &claim).is_none().then_some(Why::ClaimMissing { claim })
+    }
+
+    /// The claim that holds a run's store, if it is in one and that is there.
+    pub fn claim(&self, namespace: &str, spec: &BamRunSpec) -> Option<Claim> {
+        let name = job::claim(spec)?;
+        let access = self.claims.get(namespace, &name)?.access;
+        Some(Claim { name, access })
     }
 }
 
@@ -214,6 +228,7 @@ struct Parts<'a> {
     jobs: &'a Named<JobFacts>,
     pods: &'a Named<PodFacts>,
     hindrances: &'a Named<HindranceFacts>,
+    claim: Option<&'a Claim>,
 }
 
 /// The attempts of a run, from its Jobs and their pods.
@@ -234,7 +249,7 @@ fn attempts(
         let pod = newest(parts.pods, |pod| pod.job_uid == job.uid);
         let state = match (pod, &job.end) {
             (None, None) => AttemptState::Starting(waits_for_pod(&job.uid, parts.hindrances)),
-            _ => state(Some(job), pod, progress.clone(), now),
+            _ => explained(state(Some(job), pod, progress.clone(), now), pod, parts.claim),
         };
         let removable = !job.deleting;
         attempts.insert(*number, Attempt { started_at: job.created_at, state, removable });
@@ -247,7 +262,7 @@ fn attempts(
         let pod = newest(parts.pods, |pod| pod.number == number);
         let started_at = pod.map_or(now, |pod| pod.created_at);
         let state = match pod {
-            Some(pod) => state(None, Some(pod), progress.clone(), now),
+            Some(pod) => explained(state(None, Some(pod), progress.clone(), now), Some(pod), parts.claim),
             None => ended(Ending { note: "somebody removed its Job".to_owned(), ..Ending::unseen(now) }),
         };
         attempts.insert(number, Attempt { started_at, state, removable: false });
@@ -265,6 +280,15 @@ fn waits_for_pod(job: &str, hindrances: &Named<HindranceFacts>) -> String {
     let its = hindrances.iter().map(|(_, hindrance)| hindrance).filter(|hindrance| hindrance.job_uid == job);
     let last = its.max_by_key(|hindrance| hindrance.at);
     last.map_or_else(|| "waits for its pod".to_owned(), |last| format!("waits for its pod: {}", last.message))
+}
+
+/// The scheduler does not say whose wish it is that pods share a node, or follow each other.
+fn explained(state: AttemptState, pod: Option<&PodFacts>, claim: Option<&Claim>) -> AttemptState {
+    let why = claim.filter(|_| pod.is_some_and(|pod| !pod.has_node)).and_then(Claim::why_wait);
+    match (state, why) {
+        (AttemptState::Starting(waits), Some(why)) => AttemptState::Starting(format!("{waits} ({why})")),
+        (state, _) => state,
+    }
 }
 
 fn newest(pods: &Named<PodFacts>, is_its: impl Fn(&PodFacts) -> bool) -> Option<&PodFacts> {

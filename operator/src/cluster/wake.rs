@@ -74,12 +74,9 @@ pub fn by_part<F: Facts>(changed: &Changed<F>) -> Vec<Subject> {
     run.map(|run| Subject::run(&changed.key.0, run)).into_iter().collect()
 }
 
-/// A claim came or went: the runs whose store it is.
+/// A claim came, went, or can be used in other ways: the runs whose store it is.
 pub fn by_claim(seen: &Seen, changed: &Changed<ClaimFacts>) -> Vec<Subject> {
     let (namespace, claim) = &changed.key;
-    if changed.before.is_some() == changed.after.is_some() {
-        return Vec::new();
-    }
     let runs = seen.runs.within(namespace).into_iter().filter(|(_, run)| {
         run.living().is_some_and(|(spec, status)| !status.phase.is_final() && job::claim(spec).as_ref() == Some(claim))
     });

@@ -6,12 +6,14 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::Value;
 
+use super::metadata::{QUALIFIED, WORD};
 use super::schema::{INT_OR_STRING, Schema};
 use super::yaml::Document;
 use bam_crds::experiment::IMAGE_PATTERN;
 use bam_crds::hyperparameters::DECIMAL_PATTERN;
-use bam_crds::names::OBJECT_NAME_PATTERN;
+use bam_crds::names::{LABEL_VALUE_PATTERN, OBJECT_NAME_PATTERN};
 use bam_crds::nearest;
+use bam_crds::placement::{LABEL_KEY_PATTERN, TOPOLOGY_PATTERN};
 use bam_crds::quantity::QUANTITY_PATTERN;
 use bam_crds::task::{BOUND_PATTERN, FILE_PATTERN, GLUE_TASKS, IS_NO_PATH, IS_NO_TASK_NAME, TASK_NAME_PATTERN};
 
@@ -124,6 +126,15 @@ fn sentence(document: &Document, schema: &Schema, pointer: &str, kind: &Kind, va
             format!("{quoted} is not an amount: write it like 2, \"500m\" or \"4Gi\"")
         }
         Kind::Pattern { pattern } if pattern == OBJECT_NAME_PATTERN => no_name(&quoted),
+        Kind::Pattern { pattern } if pattern == LABEL_VALUE_PATTERN => {
+            format!("{quoted} is no value of a label: {WORD}")
+        }
+        Kind::Pattern { pattern } if pattern == LABEL_KEY_PATTERN => {
+            format!("{quoted} is no name of a label: {QUALIFIED}")
+        }
+        Kind::Pattern { pattern } if pattern == TOPOLOGY_PATTERN => {
+            format!("{quoted} is no topology: write it like 2x4 or 2x2x1")
+        }
         Kind::Pattern { pattern } if pattern == IMAGE_PATTERN => {
             format!("{quoted} is no image: letters, digits and signs of ASCII, no blanks")
         }

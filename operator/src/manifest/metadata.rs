@@ -101,8 +101,10 @@ fn is_part(part: &str) -> bool {
     ends.into_iter().all(|end| end.is_some_and(plain)) && part.bytes().all(|byte| plain(byte) || byte == b'-')
 }
 
-const WORD: &str = "at most 63 letters, digits, `-`, `_` and `.`, a letter or digit at both ends";
-const QUALIFIED: &str =
+/// What a label's value is.
+pub const WORD: &str = "at most 63 letters, digits, `-`, `_` and `.`, a letter or digit at both ends";
+/// What a label's name is.
+pub const QUALIFIED: &str =
     "at most 63 letters, digits, `-`, `_` and `.`, a letter or digit at both ends, after a domain and `/` if you like";
 
 /// A label's value, or its name without a domain.

@@ -104,6 +104,9 @@ fn carried_out(spec: &BamRunSpec) -> Map<String, Value> {
     };
     let policy = serde_json::to_value(&spec.failure_policy).unwrap_or_default();
     fields.insert("failurePolicy".to_owned(), policy);
+    if let Ok(Value::Object(pod)) = serde_json::to_value(&spec.pod) {
+        fields.extend(pod);
+    }
     fields
 }
 

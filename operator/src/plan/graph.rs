@@ -405,6 +405,10 @@ fn pod(spec: &BamExperimentSpec) -> RunPod {
         image: spec.compute.image.clone(),
         resources: spec.compute.resources.clone(),
         secret: secret.map(|secret| secret.name.clone()),
+        accelerator: spec.compute.accelerator.clone(),
+        spot: spec.compute.spot,
+        priority_class_name: spec.priority_class_name.clone(),
+        pod_template: spec.compute.pod_template.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What attempts cost, by what came of them.
 
+use bam_crds::placement::Accelerator;
 use bam_crds::report::Stage;
 use bam_crds::run::{Role, Usage};
 use bam_crds::{BamRunSpec, BamRunStatus, ExitReason};
@@ -29,13 +30,14 @@ pub fn of(spec: &BamRunSpec, status: &BamRunStatus, ending: &Ending) -> Usage {
     Usage { productive_seconds, replayed_seconds: ran.saturating_sub(productive_seconds), ..idle }
 }
 
-/// How many accelerators a pod of the run has: what it asks for that has a domain before it. At least one: a pod without any
-/// is paid for as well.
+/// How many accelerators a pod of the run has: also what else it asks for that has a domain before it. At least one: a pod
+/// without any is paid for as well.
 fn accelerators(spec: &BamRunSpec) -> u64 {
     if spec.role == Role::Inputs {
         return 1;
     }
     let limits = spec.pod.resources.limits.iter();
     let counts = limits.filter(|(name, _)| name.contains('/')).filter_map(|(_, count)| count.0.parse::<u64>().ok());
-    counts.sum::<u64>().max(1)
+    let accelerators = spec.pod.accelerator.as_ref().map_or(0, Accelerator::count);
+    (counts.sum::<u64>() + u64::from(accelerators)).max(1)
 }

@@ -5,5 +5,6 @@ mod cache;
 mod fixture;
 mod hindrances;
 mod jobs;
+mod placements;
 mod stories;
 mod waking;

@@ -2,6 +2,7 @@
 
 use bam_operator::cluster::observe::Seen;
 use bam_operator::cluster::wake;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
@@ -73,13 +74,19 @@ fn a_job_wakes_its_run() {
 }
 
 #[test]
-fn a_claim_that_comes_wakes_the_runs_that_wait_for_it() {
+fn a_claim_that_comes_or_can_be_used_otherwise_wakes_the_runs_whose_store_it_is() {
     let seen = Seen::default();
     put(&seen.runs, guarded(run("r", json!({}))));
-    let claim =
-        |name: &str| serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "lab" } })).unwrap();
+    let claim = |name: &str| -> PersistentVolumeClaim {
+        serde_json::from_value(json!({ "metadata": { "name": name, "namespace": "lab" } })).unwrap()
+    };
     let came = seen.claims.apply(Event::Apply(claim("bam-dir"))).remove(0);
     assert_eq!(names(wake::by_claim(&seen, &came)), [format!("run lab/{RUN}")]);
+    let mut bound = claim("bam-dir");
+    bound.status.get_or_insert_default().access_modes = Some(vec!["ReadWriteOnce".to_owned()]);
+    let shared = seen.claims.apply(Event::Apply(bound.clone())).remove(0);
+    assert_eq!(names(wake::by_claim(&seen, &shared)), [format!("run lab/{RUN}")]);
+    assert!(seen.claims.apply(Event::Apply(bound)).is_empty(), "nothing is otherwise");
     let other = seen.claims.apply(Event::Apply(claim("other"))).remove(0);
     assert!(wake::by_claim(&seen, &other).is_empty());
 }

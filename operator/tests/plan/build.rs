@@ -30,6 +30,7 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         storage: StorageSpec { persistent_volume_claim: Some(Default::default()), object_store: None },
         fetch: None,
         compute: Default::default(),
+        priority_class_name: None,
         failure_policy: Default::default(),
         max_parallel_runs: None,
         suspend: false,

@@ -301,6 +301,7 @@ fn a_teacher_that_was_found_stays_when_its_experiment_goes() {
 fn a_run_that_another_experiment_made_is_joined_once_and_the_status_says_what_does_not_count() {
     let mut experiment = build::distilled(&["rte"]);
     experiment.spec.compute.threads = Some(4);
+    experiment.spec.compute.spot = true;
     let mut observed = known(&experiment);
     let mut theirs = build::distilled(&["rte"]);
     theirs.spec.compute.threads = Some(2);
@@ -312,10 +313,11 @@ fn a_run_that_another_experiment_made_is_joined_once_and_the_status_says_what_do
     };
     assert_eq!((joins(&first), first.actions.len()), (1, 1));
     assert!(
-        matches!(&first.actions[0].why, Why::Joined { by, differences } if by == "theirs" && differences == &["threads"])
+        matches!(&first.actions[0].why, Why::Joined { by, differences } if by == "theirs" && differences == &["spot", "threads"])
     );
     let shared = &first.status.runs[1].shared;
-    assert_eq!(shared, "is shared with experiment theirs, which made it; what is said here of threads does not count");
+    let said = "is shared with experiment theirs, which made it; what is said here of spot and threads does not count";
+    assert_eq!(shared, said);
 
     observed.runs.get_mut(&teacher.name).unwrap().owned = true;
     assert_eq!(joins(&plan(&experiment, &observed, build::start())), 0);

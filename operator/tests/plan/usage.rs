@@ -1,5 +1,6 @@
 //! What attempts cost.
 
+use bam_crds::placement::{Accelerator, Tpu};
 use bam_crds::report::Stage;
 use bam_crds::run::{AttemptRecord, RunProgress, Usage};
 use bam_crds::{BamRunStatus, ExitReason};
@@ -59,6 +60,12 @@ fn every_accelerator_of_a_pod_counts() {
         .into_iter()
         .map(|(name, count)| (name.to_owned(), bam_crds::quantity::Quantity(count.to_owned())))
         .collect();
+    let cost = usage::of(&spec, &status(0, None), &held(said(ExitReason::Completed, "")));
+    assert_eq!((cost.productive_seconds, cost.idle_seconds), (800, 56));
+
+    let tpu = Tpu { kind: "tpu-v5-lite-podslice".to_owned(), topology: "2x4".to_owned() };
+    spec.pod.resources.limits.clear();
+    spec.pod.accelerator = Some(Accelerator { tpu: Some(tpu), nvidia: None });
     let cost = usage::of(&spec, &status(0, None), &held(said(ExitReason::Completed, "")));
     assert_eq!((cost.productive_seconds, cost.idle_seconds), (800, 56));
 }

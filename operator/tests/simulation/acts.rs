@@ -190,6 +190,7 @@ fn spec(wanted: &Experiment) -> BamExperimentSpec {
         storage: StorageSpec { persistent_volume_claim: Some(claim), ..StorageSpec::default() },
         fetch: None,
         compute: Default::default(),
+        priority_class_name: None,
         failure_policy: FailurePolicy {
             application_retries: wanted.application_retries,
             infrastructure_retries: wanted.infrastructure_retries,
