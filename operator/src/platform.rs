@@ -125,8 +125,8 @@ pub trait Platform {
     /// Carries out one action, decided for `subject`.
     async fn execute(&self, subject: &Subject, action: &Action) -> Result<Outcome, Self::Error>;
 
-    /// Makes a status known.
-    async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Self::Error>;
+    /// Makes a status known. [`Outcome::NotNow`]: it was decided from an outdated look.
+    async fn publish(&self, subject: &Subject, change: &Change) -> Result<Outcome, Self::Error>;
 
     /// Passes that may be under way at the same time, each over another subject.
     fn concurrency(&self) -> usize {
@@ -152,6 +152,9 @@ pub trait Platform {
 
 /// How soon an action is planned anew that could not be done.
 const NOT_NOW: SignedDuration = SignedDuration::from_secs(1);
+/// How soon a subject is looked at again whose status could not be made known. What was in the way wakes it sooner, if there
+/// was anything.
+const UNPUBLISHED: SignedDuration = SignedDuration::from_secs(10);
 
 /// Drives a platform until it says that it is over: wait for a change, look, plan, act, publish.
 ///
@@ -218,10 +221,9 @@ pub async fn pass<P: Platform>(platform: &P, subject: &Subject) -> Result<Option
         }
     };
     let acted = carry_out(platform, subject, &actions).await;
-    if change.after != change.before {
-        platform.publish(subject, &change).await?;
-    }
-    Ok(acted?.or(revisit))
+    let unpublished = change.after != change.before && platform.publish(subject, &change).await? == Outcome::NotNow;
+    let again = unpublished.then(|| after(platform, UNPUBLISHED));
+    Ok(acted?.into_iter().chain(again).chain(revisit).min())
 }
 
 /// Carries out all actions: one that fails keeps none of the others from being done. Returns when to plan anew those that
@@ -231,7 +233,7 @@ async fn carry_out<P: Platform>(
     subject: &Subject,
     actions: &[Planned],
 ) -> Result<Option<Timestamp>, P::Error> {
-    let (mut soon, mut failed) = (None, None);
+    let (mut again, mut failed) = (None, None);
     for Planned { title, action, why } in actions {
         let outcome = match platform.execute(subject, action).await {
             Ok(outcome) => outcome,
@@ -247,8 +249,12 @@ async fn carry_out<P: Platform>(
                 tracing::info!(namespace, run, reason, "{title}: {action}, since it {why}");
             }
             Outcome::DoneBefore => tracing::debug!(run = action.run(), "{title}: {action}: done before"),
-            Outcome::NotNow => soon = Some(platform.now().saturating_add(NOT_NOW).unwrap_or(Timestamp::MAX)),
+            Outcome::NotNow => again = Some(after(platform, NOT_NOW)),
         }
     }
-    failed.map_or(Ok(soon), Err)
+    failed.map_or(Ok(again), Err)
+}
+
+fn after<P: Platform>(platform: &P, pause: SignedDuration) -> Timestamp {
+    platform.now().saturating_add(pause).unwrap_or(Timestamp::MAX)
 }

@@ -28,6 +28,7 @@ mod bucket;
 mod example;
 mod faults;
 mod obstacles;
+mod placement;
 mod shared_teachers;
 mod upheaval;
 mod wishes;

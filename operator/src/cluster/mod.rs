@@ -227,7 +227,7 @@ impl Platform for Cluster {
         result
     }
 
-    async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Error> {
+    async fn publish(&self, subject: &Subject, change: &Change) -> Result<Outcome, Error> {
         self.write_status(subject, change).await
     }
 

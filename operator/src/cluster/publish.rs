@@ -18,11 +18,11 @@ use crate::platform::{Change, Kind, Outcome, Platform, Status, Subject};
 const EVENT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Cluster {
-    pub(super) async fn write_status(&self, subject: &Subject, change: &Change) -> Result<(), Error> {
-        let Some(look) = self.looks().remove(subject) else { return Ok(()) };
+    pub(super) async fn write_status(&self, subject: &Subject, change: &Change) -> Result<Outcome, Error> {
+        let Some(look) = self.looks().remove(subject) else { return Ok(Outcome::Done) };
         // Decided from what is outdated by now: the watch has told, or will, and it is looked at again.
         if self.awaits(subject, &look) || self.version(subject).is_some_and(|known| known != look.version) {
-            return Ok(());
+            return Ok(Outcome::DoneBefore);
         }
         let Look { uid, version } = look;
         let of = object(subject, &uid);
@@ -35,12 +35,12 @@ impl Cluster {
                 (self.server.write_run_status(of, &version, after).await, story::of_run(before, after))
             }
             // A status is of the kind of its subject.
-            _ => return Ok(()),
+            _ => return Ok(Outcome::Done),
         };
         let written = written.map(|metadata| self.unseen.changed(thing(subject), &metadata));
         // It is gone, or was changed since it was looked at: the watch tells, and it is looked at again.
-        if expect(written, &[404, 409], Outcome::DoneBefore)? == Outcome::DoneBefore {
-            return Ok(());
+        if expect(written, &[404, 409], Outcome::NotNow)? == Outcome::NotNow {
+            return Ok(Outcome::NotNow);
         }
         self.count(subject, change);
         if let Status::Run(after) = &change.after {
@@ -48,7 +48,7 @@ impl Cluster {
             self.seen.pods.forget_gone(&subject.namespace, &subject.name, |pod: &PodFacts| pod.number <= settled);
         }
         self.tell(subject, &reference(subject, &uid), story).await;
-        Ok(())
+        Ok(Outcome::Done)
     }
 
     /// Counts what a status that was just written says for the first time.

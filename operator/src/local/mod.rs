@@ -324,7 +324,7 @@ impl Platform for Local<'_> {
         Ok(outcome)
     }
 
-    async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Error> {
+    async fn publish(&self, subject: &Subject, change: &Change) -> Result<Outcome, Error> {
         let name = &subject.name;
         match &change.after {
             Status::Experiment(status) => {
@@ -338,6 +338,6 @@ impl Platform for Local<'_> {
             }
         }
         self.changed.set(true);
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

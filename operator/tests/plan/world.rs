@@ -454,7 +454,7 @@ impl Platform for World {
         Ok(outcome)
     }
 
-    async fn publish(&self, subject: &Subject, change: &Change) -> Result<(), Infallible> {
+    async fn publish(&self, subject: &Subject, change: &Change) -> Result<Outcome, Infallible> {
         let mut state = self.state.borrow_mut();
         state.changed = true;
         // As an API server does: what was decided from an older look overwrites nothing.
@@ -463,7 +463,7 @@ impl Platform for World {
             Kind::Run => Status::Run(state.runs[&subject.name].status.clone()),
         };
         if now != change.before {
-            return Ok(());
+            return Ok(Outcome::DoneBefore);
         }
         state.publishes += 1;
         match &change.after {
@@ -475,6 +475,6 @@ impl Platform for World {
             }
             Status::Run(status) => state.runs.get_mut(&subject.name).unwrap().status = status.clone(),
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

@@ -184,8 +184,10 @@ fn nothing_twice(life: &Life) -> Result<(), String> {
     let (mut trained, mut lost) = (BTreeMap::<Digest, u32>::new(), BTreeMap::<Digest, u32>::new());
     // Attempts that missed targets of a teacher.
     let mut complaints = BTreeSet::new();
-    // A trainer on a machine that is out of reach may go on while another one has taken its place.
-    let ghosts = life.schedule.acts.iter().filter(|(_, act)| *act == Act::LoseMachine).count() as u32;
+    // A trainer on a machine that is out of reach may go on while another one has taken its place; and so may one that was
+    // told to end, where an operator's clock is so far ahead that it should have ended long ago.
+    let outlives = |act: &Act| matches!(act, Act::LoseMachine | Act::Skew(60..));
+    let ghosts = life.schedule.acts.iter().filter(|(_, act)| outlives(act)).count() as u32;
     for entry in &life.history.0 {
         match &entry.what {
             What::Lost { hash } => *lost.entry(hash.clone()).or_default() += 1,
@@ -261,7 +263,12 @@ fn suspended_is_quiet(life: &Life) -> Result<(), String> {
 
 fn over_is_over(life: &Life) -> Result<(), String> {
     let mut objects = Objects::default();
+    // An attempt that was given up, and was done before it heard of that: what it left counts.
+    let mut done = BTreeSet::new();
     for entry in &life.history.0 {
+        if let What::Ended { run, code: Some(0), .. } = &entry.what {
+            done.insert(run.as_str());
+        }
         if let Some((job, run)) = new_job(entry)
             && objects.run(run).is_some_and(|run| is_over(run, "Failed"))
         {
@@ -275,7 +282,9 @@ fn over_is_over(life: &Life) -> Result<(), String> {
             }
             let phase = |object: &Value| text(object, "/status/phase").to_owned();
             let was_over = ["Failed", "Succeeded"].contains(&phase(before).as_str());
-            if *kind == "bamruns" && was_over && phase(before) != phase(after) && reopened_after(after).is_none() {
+            let late = phase(after) == "Succeeded" && done.contains(name.as_str());
+            let changed = phase(before) != phase(after) && !late;
+            if *kind == "bamruns" && was_over && changed && reopened_after(after).is_none() {
                 return Err(format!("{name} was {}, and is {} now", phase(before), phase(after)));
             }
         }
@@ -375,7 +384,10 @@ fn budgets_hold(life: &Life) -> Result<(), String> {
     for entry in &life.history.0 {
         objects.see(entry);
         if new_job(entry).is_some() {
-            let alive = objects.of("jobs").filter(|(_, job)| !has_ended(job)).count();
+            // One that found no machine in time is told to stop: it never was under way.
+            let has_failed = |run: &str| objects.run(run).is_some_and(|run| is_over(run, "Failed"));
+            let alive = |job: &Value| !has_ended(job) && !has_failed(text(job, "/metadata/labels/bam.dev~1run"));
+            let alive = objects.of("jobs").filter(|(_, job)| alive(job)).count();
             if alive > limit as usize {
                 return Err(format!("{alive} attempts were under way, and maxParallelRuns is {limit}"));
             }
