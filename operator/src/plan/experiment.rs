@@ -135,6 +135,7 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
         whys.insert(node.name.clone(), why);
     }
     actions.extend(world.join_the_others());
+    actions.extend(world.reopen_the_others());
     let status = Standing::new(&world, &whys).status(experiment.metadata.generation, now);
     let (expired, revisit) = world.expire(ttl, &status, now);
     actions.extend(expired);
@@ -319,11 +320,15 @@ impl<'a> World<'a> {
         Some(Planned { title: node.title.clone(), action: Action::JoinRun { name: node.name.clone() }, why })
     }
 
-    /// Becomes an owner of the runs that named teachers learned from.
-    fn join_the_others(&self) -> impl Iterator<Item = Planned> {
+    /// The runs that named teachers learned from, and that are not of this graph.
+    fn others(&self) -> impl Iterator<Item = (&'a String, &'a Run)> {
         let nodes: BTreeSet<_> = self.graph.nodes().map(|node| &node.name).collect();
-        let runs = self.observed.runs.iter().filter(|_| !self.is_cancelled());
-        let others = runs.filter(move |(name, run)| !run.owned && !nodes.contains(name));
+        self.observed.runs.iter().filter(move |(name, _)| !nodes.contains(name))
+    }
+
+    /// Becomes an owner of them.
+    fn join_the_others(&self) -> impl Iterator<Item = Planned> {
+        let others = self.others().filter(|(_, run)| !run.owned && !self.is_cancelled());
         others.map(|(name, run)| Planned {
             title: super::title(&run.spec),
             action: Action::JoinRun { name: name.clone() },
@@ -333,19 +338,24 @@ impl<'a> World<'a> {
 
     /// The attempts that did not find this teacher's targets as they were, and that nobody has acted on.
     fn complaints(&self, teacher: &Node, run: &Run) -> BTreeSet<String> {
-        let Some(hash) = teacher.science_hash() else {
-            return BTreeSet::new();
-        };
         let students = self.graph.trainings.iter().filter(|other| other.teachers.contains(&teacher.name));
-        students
-            .filter_map(|student| {
-                let seen = self.run(student).filter(|student| !student.is_over())?;
-                // Not the one that is under way meanwhile.
-                let complaint = Complaint::of(&seen.status, &seen.reopened);
-                complaint.missed.contains(&hash).then(|| names::attempt(&student.name, complaint.attempt))
+        let seen = students.filter_map(|student| Some((student.name.as_str(), self.run(student)?)));
+        teacher.science_hash().map(|hash| complaints(hash, run, seen)).unwrap_or_default()
+    }
+
+    /// The runs that named teachers learned from, and whose targets these did not find: nobody else may want them any more.
+    fn reopen_the_others(&self) -> impl Iterator<Item = Planned> {
+        let others = self.others().filter(|(_, run)| self.halted.is_none() && run.phase() == RunPhase::Succeeded);
+        others.filter_map(|(name, run)| {
+            let hash = &run.spec.config.as_ref()?.science_hash;
+            let by = complaints(hash, run, self.observed.runs.iter().map(|(name, run)| (name.as_str(), run)));
+            let reopened = Reopened { after: run.status.attempts, by: by.clone() };
+            (!by.is_empty()).then(|| Planned {
+                title: super::title(&run.spec),
+                action: Action::Reopen { run: name.clone(), reopened },
+                why: Why::TargetsGone { attempts: by.into_iter().collect() },
             })
-            .filter(|attempt| !run.reopened.by.contains(attempt))
-            .collect()
+        })
     }
 
     /// Why a run stands where it stands, and what to do about it.
@@ -435,4 +445,15 @@ impl<'a> World<'a> {
             Err(full) => (full, None),
         }
     }
+}
+
+/// The attempts of these runs that did not find the targets of `run` as they were, and that nobody has acted on.
+fn complaints<'a>(hash: &Digest, run: &Run, students: impl Iterator<Item = (&'a str, &'a Run)>) -> BTreeSet<String> {
+    let open = students.filter(|(_, student)| !student.is_over());
+    let attempts = open.filter_map(|(name, student)| {
+        // Not the one that is under way meanwhile.
+        let complaint = Complaint::of(&student.status, &student.reopened);
+        complaint.missed.contains(&hash).then(|| names::attempt(name, complaint.attempt))
+    });
+    attempts.filter(|attempt| !run.reopened.by.contains(attempt)).collect()
 }

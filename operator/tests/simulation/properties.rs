@@ -179,15 +179,19 @@ fn teachers(job: &Value) -> Vec<Digest> {
     hashes.filter_map(|hash| serde_json::from_value(hash).ok()).collect()
 }
 
+/// How many trainers may go on while others have taken their places: on a machine that is out of reach; or told to end, where
+/// an operator's clock is so far ahead that it should have ended long ago.
+fn ghosts(life: &Life) -> u32 {
+    let makes_one = |act: &Act| matches!(act, Act::LoseMachine | Act::Skew(60..));
+    life.schedule.acts.iter().filter(|(_, act)| makes_one(act)).count() as u32
+}
+
 fn nothing_twice(life: &Life) -> Result<(), String> {
     let mut objects = Objects::default();
     let (mut trained, mut lost) = (BTreeMap::<Digest, u32>::new(), BTreeMap::<Digest, u32>::new());
     // Attempts that missed targets of a teacher.
     let mut complaints = BTreeSet::new();
-    // A trainer on a machine that is out of reach may go on while another one has taken its place; and so may one that was
-    // told to end, where an operator's clock is so far ahead that it should have ended long ago.
-    let outlives = |act: &Act| matches!(act, Act::LoseMachine | Act::Skew(60..));
-    let ghosts = life.schedule.acts.iter().filter(|(_, act)| outlives(act)).count() as u32;
+    let ghosts = ghosts(life);
     for entry in &life.history.0 {
         match &entry.what {
             What::Lost { hash } => *lost.entry(hash.clone()).or_default() += 1,
@@ -343,11 +347,17 @@ fn costs(life: &Life) -> BTreeMap<(String, String), (Costs, Value)> {
     costs
 }
 
-/// How many endings may be seen by nobody.
+/// How many endings may be seen by nobody, or cost nothing because the attempt was told to stop.
 fn unseen(life: &Life) -> u32 {
     let hides = |act: &Act| match act {
         Act::Fate(Fate::Mumbles, count) => *count,
-        Act::RemoveJob | Act::ForceDelete | Act::LoseMachine | Act::Evict | Act::Delete(..) | Act::Expire("pods") => 1,
+        Act::Suspend(_)
+        | Act::RemoveJob
+        | Act::ForceDelete
+        | Act::LoseMachine
+        | Act::Evict
+        | Act::Delete(..)
+        | Act::Expire("pods") => 1,
         _ => 0,
     };
     life.schedule.acts.iter().map(|(_, act)| hides(act)).sum()
@@ -377,8 +387,7 @@ fn budgets_hold(life: &Life) -> Result<(), String> {
         }
     }
     // The places of an experiment that shares them with nobody.
-    let lost = life.schedule.acts.iter().any(|(_, act)| *act == Act::LoseMachine);
-    let alone = life.schedule.experiments.len() == 1 && !lost;
+    let alone = life.schedule.experiments.len() == 1 && ghosts(life) == 0;
     let Some(limit) = life.schedule.experiments[0].parallel.filter(|_| alone) else { return Ok(()) };
     let mut objects = Objects::default();
     for entry in &life.history.0 {
