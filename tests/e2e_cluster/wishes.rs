@@ -1,6 +1,8 @@
 //! What a person may ask of an experiment that is there: to end for good, to be tried again, to be left alone.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::{Role, RunPhase};
@@ -9,6 +11,18 @@ use serde_json::Value;
 use crate::diary::Kind;
 use crate::experiment::{debug, slow, with};
 use crate::namespace::Namespace;
+
+/// What `kubectl bam` says, with this program as its plugin: on standard output, or as an error.
+fn kubectl_bam(namespace: &Namespace, arguments: &[&str]) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    symlink(env!("CARGO_BIN_EXE_bam"), folder.path().join("kubectl-bam")).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut kubectl = Command::new("kubectl");
+    kubectl.env("PATH", path).env("KUBECONFIG", std::env::var_os("BAM_TEST_KUBECONFIG").unwrap());
+    let output = kubectl.arg("bam").args(arguments).args(["-n", &namespace.name]).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
 
 #[test]
 fn cancelled_it_is_over_for_good_and_the_next_one_goes_on_where_it_was() {
@@ -19,7 +33,8 @@ fn cancelled_it_is_over_for_good_and_the_next_one_goes_on_where_it_was() {
     namespace.run_when(&teacher, "trains", |status| {
         status.phase == RunPhase::Running && status.progress.as_ref().is_some_and(|progress| progress.done > 5)
     });
-    namespace.apply(&with(unwanted.clone(), "cancel", true));
+    let said = kubectl_bam(&namespace, &["cancel", "unwanted"]).unwrap();
+    assert!(said.contains("unwanted is over"), "{said}");
     namespace.wait_for("unwanted", ExperimentPhase::Cancelled);
     namespace.within(60, "no pod is left", |seen| seen.all(Kind::Pod).is_empty().then_some(()));
     let (well, said) =
@@ -47,7 +62,9 @@ fn what_failed_is_tried_again_on_request_and_what_is_another_s_is_left_alone() {
     namespace.apply(&with(debug("again", &["rte"]), "compute/keepJobs", "Always"));
     namespace.wait_for("again", ExperimentPhase::Failed);
     fs::write(&rows, good).unwrap();
-    namespace.kubectl(&["patch", "bam", "again", "--type=merge", "-p", r#"{"spec":{"retry":1}}"#]);
+    let said = kubectl_bam(&namespace, &["explain", "again"]).unwrap();
+    assert!(said.contains("inputs check") && said.contains("it failed: ") && said.contains("dev.tsv"), "{said}");
+    assert_eq!(kubectl_bam(&namespace, &["retry", "again"]).unwrap(), "again tries again what has failed\n");
     namespace.within(60, "it has not failed any more", |seen| {
         (seen.experiment("again")?.phase != ExperimentPhase::Failed).then_some(())
     });
@@ -57,6 +74,15 @@ fn what_failed_is_tried_again_on_request_and_what_is_another_s_is_left_alone() {
     let expected = [("Inputs rte", 2), ("Teacher rte", 1), ("Student rte", 1)];
     assert_eq!(attempts, expected.map(|(title, attempts)| (title.to_owned(), attempts)));
     assert_eq!(namespace.diary.read(|seen| seen.all(Kind::Job).len()), 4, "all of them are kept");
+
+    let report: Value = serde_json::from_str(&kubectl_bam(&namespace, &["report", "again", "--json"]).unwrap()).unwrap();
+    assert_eq!(report["scores"]["rte"]["trials"], 1);
+    let table = kubectl_bam(&namespace, &["report", "again"]).unwrap();
+    assert!(table.starts_with("task") && table.contains("rte"), "{table}");
+    let refused = kubectl_bam(&namespace, &["retry", "again"]).unwrap_err();
+    assert!(refused.contains("kubectl bam: again has no run that failed"), "{refused}");
+    let refused = kubectl_bam(&namespace, &["suspend", "nobody"]).unwrap_err();
+    assert!(refused.contains("there is no experiment nobody in namespace"), "{refused}");
 
     let elsewhere = namespace.get(&["bam", "elsewhere", "-n", &namespace.name]);
     assert_eq!(elsewhere["status"], Value::Null);

@@ -1,9 +1,11 @@
-//! The `bam` command line. One file per command; what they share is here and in the files without a command's name.
+//! The `bam` command line, and that of `kubectl bam`. One file per command of the first, one for the second; what they share is
+//! here and in the files without a command's name.
 
 mod check;
 mod describe;
 mod explain;
 mod input;
+mod kubectl;
 mod logging;
 mod plan;
 mod report;
@@ -90,6 +92,10 @@ impl From<local::Error> for Exit {
 
 /// Runs the command that was given, and says how it ended.
 pub async fn main() -> ExitCode {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    if called.is_some_and(|path| path.file_stem().is_some_and(|name| name == kubectl::NAME)) {
+        return kubectl::main().await;
+    }
     let result = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments).await,
         Command::Plan(arguments) => plan::plan(&arguments),
@@ -97,13 +103,18 @@ pub async fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Report(arguments) => report::report(&arguments),
     };
+    conclude("bam", result)
+}
+
+/// Says what went wrong in a command of `program`.
+fn conclude(program: &str, result: Result<(), Exit>) -> ExitCode {
     let (message, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Exit::Failed(message)) => (message, 1),
         Err(Exit::Faults) => return ExitCode::from(2),
         Err(Exit::Interrupted(message)) => (message, 130),
     };
-    complain(&message);
+    let _ = writeln!(std::io::stderr(), "{program}: {message}");
     ExitCode::from(code)
 }
 

@@ -2,9 +2,8 @@
 
 use std::io::IsTerminal;
 
-use bam_crds::run::{Role, RunPhase};
+use bam_crds::run::RunPhase;
 use bam_crds::store;
-use serde_json::json;
 
 use super::explain::{fresh, look};
 use super::{BamDir, Exit, describe, input, say};
@@ -34,27 +33,10 @@ pub fn report(arguments: &Arguments) -> Result<(), Exit> {
         say(&text);
         return Ok(());
     }
-    let trainings = status.runs.iter().filter(|run| run.role != Role::Inputs);
-    let runs = trainings.map(|run| {
-        let node = graph.trainings.iter().find(|node| node.name == run.name);
-        let hash = node.and_then(|node| node.science_hash()).filter(|_| run.phase == RunPhase::Succeeded);
-        let model = hash.map(|hash| bam_dir.join(store::run(hash)).join(store::MODEL));
-        json!({
-            "name": run.name,
-            "role": run.role,
-            "tasks": run.tasks,
-            "trial": run.trial,
-            "phase": run.phase,
-            "message": run.message,
-            "results": run.results,
-            "model": model,
-        })
-    });
-    let report = json!({
-        "experiment": look.name(),
-        "phase": status.phase,
-        "scores": status.scores,
-        "runs": runs.collect::<Vec<_>>(),
+    let report = describe::report(look.name(), &status, |run| {
+        let node = graph.trainings.iter().find(|node| node.name == run.name)?;
+        let hash = node.science_hash().filter(|_| run.phase == RunPhase::Succeeded)?;
+        Some(bam_dir.join(store::run(hash)).join(store::MODEL))
     });
     say(&format!("{report:#}\n"));
     Ok(())
