@@ -143,7 +143,8 @@ fn the_metrics_count_what_was_done() {
     let agree = || {
         let after = namespace.metrics();
         let of = |all: &BTreeMap<String, f64>, name: &str| *all.get(name).unwrap_or_else(|| panic!("no metric {name}"));
-        let counted = counted.iter().map(|(name, more)| ((*name).to_owned(), of(&after, name) - of(&before, name), *more));
+        let counted =
+            counted.iter().map(|(name, more)| ((*name).to_owned(), of(&after, name) - of(&before, name), *more));
         let stands = stands.iter().map(|(name, count)| {
             let name = name.replace("NAME", &namespace.name);
             let is = after.get(&name).copied().unwrap_or(f64::NAN);

@@ -75,7 +75,8 @@ fn what_failed_is_tried_again_on_request_and_what_is_another_s_is_left_alone() {
     assert_eq!(attempts, expected.map(|(title, attempts)| (title.to_owned(), attempts)));
     assert_eq!(namespace.diary.read(|seen| seen.all(Kind::Job).len()), 4, "all of them are kept");
 
-    let report: Value = serde_json::from_str(&kubectl_bam(&namespace, &["report", "again", "--json"]).unwrap()).unwrap();
+    let report: Value =
+        serde_json::from_str(&kubectl_bam(&namespace, &["report", "again", "--json"]).unwrap()).unwrap();
     assert_eq!(report["scores"]["rte"]["trials"], 1);
     let table = kubectl_bam(&namespace, &["report", "again"]).unwrap();
     assert!(table.starts_with("task") && table.contains("rte"), "{table}");

@@ -33,11 +33,7 @@ pub fn results(graph: &Graph, status: &BamExperimentStatus, bam_dir: &Path, bold
 }
 
 /// Its scores for programs. `model` says where a run's model lies, as far as that can be told.
-pub fn report(
-    experiment: &str,
-    status: &BamExperimentStatus,
-    model: impl Fn(&RunSummary) -> Option<PathBuf>,
-) -> Value {
+pub fn report(experiment: &str, status: &BamExperimentStatus, model: impl Fn(&RunSummary) -> Option<PathBuf>) -> Value {
     let trainings = status.runs.iter().filter(|run| run.role != Role::Inputs);
     let runs = trainings.map(|run| {
         json!({

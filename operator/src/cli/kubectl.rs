@@ -175,11 +175,17 @@ impl Wish {
         let (spec, phase) = (&experiment.spec, status.phase);
         match self {
             Self::Suspend | Self::Cancel if phase.is_final() => Err(format!("is {phase:?}: nothing trains for it")),
-            Self::Suspend => Ok((json!({ "suspend": true }), "stops at its next checkpoint: `kubectl bam resume` goes on there")),
+            Self::Suspend => {
+                Ok((json!({ "suspend": true }), "stops at its next checkpoint: `kubectl bam resume` goes on there"))
+            }
             Self::Resume if !spec.suspend => Err("is not suspended".to_owned()),
             Self::Resume => Ok((json!({ "suspend": false }), "goes on where it was")),
-            Self::Cancel => Ok((json!({ "cancel": true }), "is over: what it trained stays, and another experiment finds it")),
-            Self::Retry if phase == ExperimentPhase::Cancelled => Err("is cancelled: create another experiment".to_owned()),
+            Self::Cancel => {
+                Ok((json!({ "cancel": true }), "is over: what it trained stays, and another experiment finds it"))
+            }
+            Self::Retry if phase == ExperimentPhase::Cancelled => {
+                Err("is cancelled: create another experiment".to_owned())
+            }
             Self::Retry if !status.runs.iter().any(|run| run.phase == RunPhase::Failed) => {
                 Err("has no run that failed: `kubectl bam explain` says what it waits for".to_owned())
             }
@@ -238,15 +244,63 @@ mod tests {
         let failed = json!({ "phase": "Failed", "retried": 4,
             "runs": [{ "name": "run-1", "role": "Teacher", "tasks": ["rte"], "phase": "Failed" }] });
         let table = [
-            ("what trains is suspended", Wish::Suspend, json!({}), json!({ "phase": "TrainingTeachers" }), Ok(json!({ "suspend": true }))),
-            ("what is complete is not", Wish::Suspend, json!({}), json!({ "phase": "Complete" }), Err("is Complete: nothing trains for it")),
-            ("what is suspended goes on", Wish::Resume, json!({ "suspend": true }), json!({ "phase": "Suspended" }), Ok(json!({ "suspend": false }))),
+            (
+                "what trains is suspended",
+                Wish::Suspend,
+                json!({}),
+                json!({ "phase": "TrainingTeachers" }),
+                Ok(json!({ "suspend": true })),
+            ),
+            (
+                "what is complete is not",
+                Wish::Suspend,
+                json!({}),
+                json!({ "phase": "Complete" }),
+                Err("is Complete: nothing trains for it"),
+            ),
+            (
+                "what is suspended goes on",
+                Wish::Resume,
+                json!({ "suspend": true }),
+                json!({ "phase": "Suspended" }),
+                Ok(json!({ "suspend": false })),
+            ),
             ("what is not cannot", Wish::Resume, json!({}), json!({ "phase": "Pending" }), Err("is not suspended")),
-            ("what is suspended can be cancelled", Wish::Cancel, json!({ "suspend": true }), json!({ "phase": "Suspended" }), Ok(json!({ "cancel": true }))),
-            ("what has failed is over already", Wish::Cancel, json!({}), failed.clone(), Err("is Failed: nothing trains for it")),
-            ("what has failed is tried again, also if the manifest was applied anew since", Wish::Retry, json!({ "retry": 1 }), failed, Ok(json!({ "retry": 5 }))),
-            ("what has not is not", Wish::Retry, json!({}), json!({ "phase": "TrainingStudent" }), Err("has no run that failed")),
-            ("nor what is cancelled", Wish::Retry, json!({ "cancel": true }), json!({ "phase": "Cancelled" }), Err("create another experiment")),
+            (
+                "what is suspended can be cancelled",
+                Wish::Cancel,
+                json!({ "suspend": true }),
+                json!({ "phase": "Suspended" }),
+                Ok(json!({ "cancel": true })),
+            ),
+            (
+                "what has failed is over already",
+                Wish::Cancel,
+                json!({}),
+                failed.clone(),
+                Err("is Failed: nothing trains for it"),
+            ),
+            (
+                "what has failed is tried again, also if the manifest was applied anew since",
+                Wish::Retry,
+                json!({ "retry": 1 }),
+                failed,
+                Ok(json!({ "retry": 5 })),
+            ),
+            (
+                "what has not is not",
+                Wish::Retry,
+                json!({}),
+                json!({ "phase": "TrainingStudent" }),
+                Err("has no run that failed"),
+            ),
+            (
+                "nor what is cancelled",
+                Wish::Retry,
+                json!({ "cancel": true }),
+                json!({ "phase": "Cancelled" }),
+                Err("create another experiment"),
+            ),
         ];
         for (what, wish, spec, status, expected) in table {
             match (wish.of(&experiment(spec, status)), expected) {
