@@ -45,6 +45,15 @@ impl Store {
         }
     }
 
+    /// Keeps so many training rows of each task: the same way, in less time.
+    pub fn shorten(&self, rows: usize) {
+        for task in ["rte", "mrpc"] {
+            let path = self.folder.join("glue_data").join(task).join("train.tsv");
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, text.split_inclusive('\n').take(1 + rows).collect::<String>()).unwrap();
+        }
+    }
+
     /// `bam run -f`, on this machine, with the trainer of the cluster's image.
     pub fn run_here(&self, manifest: &str) {
         let path = self.folder.join("manifest.yaml");
