@@ -526,34 +526,40 @@ fn places(value: &Value, pointer: &str) -> Vec<String> {
     std::iter::once(pointer.to_owned()).chain(below).collect()
 }
 
+/// Cases by name and text, with the verdicts of `bam check`: they take a processor for a minute.
+fn judged_here(texts: &[(String, String)]) -> Vec<(Case, Vec<String>)> {
+    let judge = |(name, text): &(String, String)| {
+        let (at, said) = checked(text);
+        (Case { name: name.clone(), text: text.clone(), before: None, at, is_run: false }, said)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let parts = texts.chunks(texts.len().div_ceil(threads).max(1));
+        let parts: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(judge).collect::<Vec<_>>())).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    })
+}
+
 #[tokio::test]
 async fn every_field_takes_every_odd_value_or_refuses_it_on_both_sides() {
     let Some(cluster) = Cluster::new("odd").await else { return };
-    let mut disagreements = Vec::new();
     let mut seen = BTreeSet::new();
     let each = whole();
     let places = each.iter().flat_map(|whole| places(whole, "").into_iter().skip(1).map(move |place| (whole, place)));
-    for (whole, place) in places.filter(|(_, place)| seen.insert(place.clone())) {
+    let texts = places.filter(|(_, place)| seen.insert(place.clone())).flat_map(|(whole, place)| {
         let mut object = whole.clone();
         *object.pointer_mut(&place).unwrap() = "ODD".into();
         let object = object.to_string();
-        let judged = ODD.map(|odd| {
-            let text = object.replacen("\"ODD\"", &format!(" {odd} "), 1);
-            let name = format!("{place}: {odd}");
-            let cluster = &cluster;
-            async move {
-                let (at, said) = checked(&text);
-                let case = Case { name, text, before: None, at, is_run: false };
-                let disagreement = cluster.disagreement(&case).await?;
-                Some(format!("{}\n  {disagreement}\n  {}", case.name, said.join("\n  ")))
-            }
-        });
-        // Some at a time: a server takes longer to answer than this to ask.
-        let mut judged = stream::iter(judged).buffer_unordered(8);
-        while let Some(disagreement) = judged.next().await {
-            disagreements.extend(disagreement);
+        ODD.map(|odd| (format!("{place}: {odd}"), object.replacen("\"ODD\"", &format!(" {odd} "), 1)))
+    });
+    let judged = stream::iter(judged_here(&texts.collect::<Vec<_>>())).map(|(case, said)| {
+        let cluster = &cluster;
+        async move {
+            let disagreement = cluster.disagreement(&case).await?;
+            Some(format!("{}\n  {disagreement}\n  {}", case.name, said.join("\n  ")))
         }
-    }
+    });
+    let disagreements: Vec<_> = judged.buffer_unordered(8).filter_map(|it| async { it }).collect().await;
     cluster.say(&disagreements).await;
 }
 
