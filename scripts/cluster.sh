@@ -9,6 +9,7 @@
 #   images          build the images of operator and trainer and put them into the cluster
 #   archives FOLDER the images as files, for a registry of your own
 #   deploy          images and the Helm chart, for tests that bring their own data
+#   undeploy        the operator out of it again; experiments, runs and what trains stay
 #   install         images, storage and the Helm chart (BAM_DIR=folder for your own data)
 #   env             print the shell line that points kubectl at the cluster
 #   status          what runs
@@ -240,6 +241,10 @@ main() {
     deploy)
       need_root "$@"
       run_as_one cluster deploy
+      ;;
+    undeploy)
+      need_root "$@"
+      undeploy
       ;;
     install)
       if foreign_cluster; then

@@ -13,6 +13,8 @@
 #   KUBECONFIG        a cluster of your own, with this operator installed (`make cluster`), to run the cluster's
 #                     tests against; they fill a folder of its node, $BAM_TEST_VOLUME_DIR. When unset, a cluster
 #                     is started on this machine (as root), and ended again if it did not run before.
+#   BAM_PREVIOUS      for `long`: a git ref of an older version, to upgrade from it in the middle of an experiment; default:
+#                     the newest tag before this commit, if there is one
 #   BAM_SIM_SCHEDULES how many schedules the simulation of the operator lives through, if not as many as usual
 #
 # Usage: scripts/test.sh          or: scripts/test.sh long [MINUTES]: more files damaged and trainings stopped at random
@@ -178,12 +180,27 @@ prepare_cluster() {
   mkdir -p "$BAM_TEST_VOLUME_DIR"
 }
 
+# prepare_previous: an older version, built in a checkout of its own below target/.
+prepare_previous() {
+  local ref=${BAM_PREVIOUS:-$(git describe --tags --abbrev=0 'HEAD^' 2>/dev/null || true)} folder=$REPO_ROOT/target/previous
+  if [[ -z $ref ]]; then
+    say "older version: none (set BAM_PREVIOUS to a git ref)"
+    return
+  fi
+  [[ -d $folder ]] || stage "older version: checkout" git worktree add --detach "$folder" "$ref"
+  stage "older version: $ref" git -C "$folder" checkout --detach "$ref"
+  ln -sfn "$(readlink -f .libtorch)" "$folder/.libtorch"
+  stage "older version: build" env -C "$folder" cargo build --workspace
+  export BAM_TEST_PREVIOUS_SCRIPT=$folder/scripts/cluster.sh
+}
+
 # long MINUTES: the tests that nobody wants to wait for each time.
 long() {
   stage "damaged files" env PROPTEST_CASES=20000 cargo test --workspace --no-fail-fast --test fuzz
   stage "stops at random moments" env BAM_TEST_MOMENTS=400 cargo test --workspace --no-fail-fast --test resume -- --nocapture
   stage "SIGTERM with BERT-base" cargo test --workspace --no-fail-fast --test signals -- --ignored --nocapture
   export BAM_TEST_MINUTES=$1
+  prepare_previous
   stage "simulation" env BAM_SIM_SCHEDULES=100000 cargo test --workspace --test simulation -- --nocapture
   stage "faults for $1 minutes" cargo test --workspace --no-fail-fast --test e2e_cluster -- --ignored --nocapture
 }

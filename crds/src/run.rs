@@ -178,7 +178,7 @@ pub struct BamRunStatus {
     pub usage: Usage,
 }
 
-/// Time that attempts took, by what came of it: seconds, times the accelerators of the pod. One without any counts as one.
+/// Time that attempts took, by what came of it: seconds, times the accelerators of the pod (one without any counts as one).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
@@ -194,6 +194,9 @@ pub struct Usage {
     /// Of machines that were held before the trainer ran: images were pulled, volumes mounted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub idle_seconds: u64,
+    /// Optimizer steps that were not safe when their attempt ended, as far as it told of them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replayed_steps: u64,
 }
 
 impl Usage {
@@ -205,6 +208,7 @@ impl Usage {
             replayed_seconds: self.replayed_seconds.saturating_add(other.replayed_seconds),
             wasted_seconds: self.wasted_seconds.saturating_add(other.wasted_seconds),
             idle_seconds: self.idle_seconds.saturating_add(other.idle_seconds),
+            replayed_steps: self.replayed_steps.saturating_add(other.replayed_steps),
         }
     }
 }

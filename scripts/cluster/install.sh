@@ -121,6 +121,13 @@ deploy() {
   chart "$ADMIN_KUBECONFIG" --set-string "extraEnv[0].name=BAM_PROGRESS_SECONDS,extraEnv[0].value=1"
 }
 
+# undeploy: out of our own cluster. The chart's CRDs stay, and with them all objects.
+undeploy() {
+  ensure_helm
+  say "operator: uninstalling the chart"
+  "$HELM" uninstall "$RELEASE" --kubeconfig "$ADMIN_KUBECONFIG" --namespace "$NAMESPACE" --wait --timeout 2m >/dev/null
+}
+
 # install: into our own cluster, with data for experiments.
 install() {
   local data

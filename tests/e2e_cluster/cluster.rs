@@ -106,11 +106,9 @@ impl Cluster {
     }
 
     /// The operator dies, as of a -9, and is started again by its kubelet (that of `make cluster` does not wait longer each time,
-    /// as others do).
-    pub fn kill_operator(&self) {
-        for (_, uid) in self.operators() {
-            kill(&uid, "bam-operator");
-        }
+    /// as others do). Returns how many died.
+    pub fn kill_operator(&self) -> usize {
+        self.operators().iter().map(|(_, uid)| kill(uid, "bam-operator")).sum()
     }
 
     /// The pod that does the work, of those of the operator.

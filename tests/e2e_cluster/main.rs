@@ -7,7 +7,8 @@
 //! | `BAM_TEST_VOLUME_DIR` | a folder of that cluster's node that the tests may fill: every test has its own volume in it |
 //! | `BAM_TEST_BAM_DIR` | the small pretrained model and the demo data; `make test` makes one |
 //! | `BAM_TEST_BAM`, `BAM_TEST_TRAINER` | the programs for what runs here to compare with; default: those beside the test |
-//! | `BAM_TEST_CLUSTER_SCRIPT` | `scripts/cluster.sh`, to restart the API server |
+//! | `BAM_TEST_CLUSTER_SCRIPT` | `scripts/cluster.sh`, to stop and start parts of the cluster |
+//! | `BAM_TEST_PREVIOUS_SCRIPT` | the same of an older version's checkout, for the test of upgrades |
 //! | `BAM_TEST_S3_SERVER` | an S3 server, for the test of buckets |
 //! | `BAM_GLUE_DIR` | a BAM_DIR with the real data of GLUE |
 //! | `BAM_TEST_MINUTES` | how long the ignored tests go on |
@@ -28,6 +29,7 @@ mod bucket;
 mod example;
 mod faults;
 mod obstacles;
+mod outage;
 mod placement;
 mod shared_teachers;
 mod upheaval;

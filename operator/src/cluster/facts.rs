@@ -227,6 +227,8 @@ pub struct PodFacts {
     pub waits: Option<String>,
     /// The scheduler has found a node for it.
     pub has_node: bool,
+    /// The node on which it ran, if nothing is heard of that.
+    pub silent: Option<String>,
     /// When it has to be gone: it was told to end.
     pub leaves_by: Option<Timestamp>,
     /// How it ended.
@@ -271,6 +273,7 @@ impl Facts for PodFacts {
         let created_at = moment(pod.metadata.creation_timestamp.as_ref());
         let running = trainer.is_some_and(|it| it.state.as_ref().is_some_and(|state| state.running.is_some()));
         let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
         Self {
             job_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
             run: label(&pod.metadata, names::RUN_LABEL),
@@ -278,7 +281,8 @@ impl Facts for PodFacts {
             created_at,
             address: status.and_then(|status| status.pod_ip.clone()).filter(|_| running),
             waits: if running { None } else { Some(waits(pod, trainer)) },
-            has_node: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
+            has_node: node.is_some(),
+            silent: node.filter(|_| running && is_unheard_of(pod)),
             leaves_by: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             end: pod_end(pod, trainer, created_at),
         }
@@ -292,6 +296,13 @@ impl Facts for PodFacts {
     fn outlives(&self) -> bool {
         self.end.is_some()
     }
+}
+
+/// A pod whose node says nothing any more is made unready by Kubernetes, which gives no reason; kubelets always do.
+fn is_unheard_of(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|it| it.type_ == "Ready");
+    ready.any(|ready| ready.status == "False" && ready.reason.as_deref().unwrap_or_default().is_empty())
 }
 
 fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) -> Option<PodEnd> {

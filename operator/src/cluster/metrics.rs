@@ -93,6 +93,7 @@ pub struct Metrics {
     attempts_ended: IntCounterVec,
     attempt_seconds: HistogramVec,
     accelerator_seconds: IntCounterVec,
+    replayed_steps: IntCounterVec,
     attempt_wait_seconds: HistogramVec,
     student_wait_seconds: HistogramVec,
     experiment_seconds: HistogramVec,
@@ -157,6 +158,11 @@ impl Metrics {
                 "bam_accelerator_seconds_total",
                 "Seconds that attempts held machines, times accelerators, by what came of them (a pod without any counts as one).",
                 &["role", "use"],
+            ),
+            replayed_steps: counters(
+                "bam_steps_replayed_total",
+                "Optimizer steps that were not safe when their attempt ended: the next one does them once more.",
+                &["role"],
             ),
             attempt_wait_seconds: seconds(
                 "bam_attempt_wait_seconds",
@@ -233,6 +239,7 @@ impl Metrics {
         of_pairs(&self.attempts_started, &roles, &TRIES);
         of_pairs(&self.attempts_ended, &roles, &reasons);
         of_pairs(&self.accelerator_seconds, &roles, &USES);
+        of_each(&self.replayed_steps, &roles);
         of_each(&self.watch_events, &WATCHED);
         of_each(&self.watch_errors, &WATCHED);
         of_each(&self.progress_pulls, &PULL_RESULTS);
@@ -285,6 +292,8 @@ impl Metrics {
                 .with_label_values(&[word(role).as_str(), name])
                 .inc_by(after.saturating_sub(before));
         }
+        let replayed = after.replayed_steps.saturating_sub(before.replayed_steps);
+        self.replayed_steps.with_label_values(&[word(role)]).inc_by(replayed);
     }
 
     /// The trainer of an attempt is at work, so long after its Job was made.

@@ -318,6 +318,7 @@ fn state(
             held: end.held,
         }),
         (_, Some(PodFacts { waits: Some(waits), end: None, .. })) => AttemptState::Starting(waits.clone()),
+        (_, Some(PodFacts { silent: Some(node), end: None, .. })) => AttemptState::Silent(node.clone()),
         (_, Some(_)) => AttemptState::Running(progress.filter(|it| it.stage != Stage::Preparing || it.total > 0)),
         (_, None) => {
             let end = job.and_then(|job| job.end.as_ref());

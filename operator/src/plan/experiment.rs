@@ -401,8 +401,8 @@ impl<'a> World<'a> {
                 };
             }
             RunPhase::Failed => Why::Failed { message: failure_message(&run.status) },
-            RunPhase::Running => Why::UnderWay { attempt: run.status.attempts },
-            RunPhase::Pending => {
+            RunPhase::Running if run.status.waiting_for.is_empty() => Why::UnderWay { attempt: run.status.attempts },
+            RunPhase::Pending | RunPhase::Running => {
                 let reason = run.status.conditions.first().map(|condition| condition.reason.clone());
                 Why::Waits { reason: reason.unwrap_or_default(), message: run.status.waiting_for.clone() }
             }

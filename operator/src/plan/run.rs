@@ -55,6 +55,8 @@ pub enum AttemptState {
     Starting(String),
     /// Alive, with what it says of its progress.
     Running(Option<RunProgress>),
+    /// At work when it was heard of last, on the machine of this name, which does not answer.
+    Silent(String),
     /// Over.
     Ended(Box<Ending>),
 }
@@ -145,6 +147,8 @@ enum Verdict {
     /// This attempt is begun, and waits for something.
     Starting(u32, String),
     Running(u32, Option<RunProgress>),
+    /// This attempt may be under way, on a machine that does not answer.
+    Silent(u32, String),
     /// It is not tried now; perhaps at that moment.
     Waits(Why, Option<Timestamp>),
     Starts(Start, Why),
@@ -155,7 +159,7 @@ impl Verdict {
         match self {
             Self::Succeeded(_) => RunPhase::Succeeded,
             Self::Failed(_) => RunPhase::Failed,
-            Self::Running(..) => RunPhase::Running,
+            Self::Running(..) | Self::Silent(..) => RunPhase::Running,
             Self::Starting(..) | Self::Waits(..) | Self::Starts(..) => RunPhase::Pending,
         }
     }
@@ -166,6 +170,7 @@ impl Verdict {
             Self::Failed(message) => Why::Failed { message: message.clone() },
             Self::Starting(attempt, waits) => Why::Starting { attempt: *attempt, waits: waits.clone() },
             Self::Running(attempt, _) => Why::UnderWay { attempt: *attempt },
+            Self::Silent(attempt, node) => Why::NodeSilent { attempt: *attempt, node: node.clone() },
             Self::Waits(why, _) | Self::Starts(_, why) => why.clone(),
         }
     }
@@ -240,6 +245,7 @@ impl<'a> Case<'a> {
         let mut alive = open.filter_map(|(number, attempt)| match &attempt.state {
             AttemptState::Starting(waits) => Some(Verdict::Starting(*number, waits.clone())),
             AttemptState::Running(progress) => Some(Verdict::Running(*number, progress.clone())),
+            AttemptState::Silent(node) => Some(Verdict::Silent(*number, node.clone())),
             AttemptState::Ended(_) => None,
         });
         if let Some(alive) = alive.next() {
@@ -404,7 +410,9 @@ impl<'a> Case<'a> {
     fn stop(&self, verdict: &Verdict, status: &mut BamRunStatus) -> Option<Planned> {
         let alive = |attempt: &Attempt| !matches!(attempt.state, AttemptState::Ended(_));
         let (number, why) = match verdict {
-            Verdict::Running(number, _) | Verdict::Starting(number, _) if self.observed.suspended => {
+            Verdict::Running(number, _) | Verdict::Starting(number, _) | Verdict::Silent(number, _)
+                if self.observed.suspended =>
+            {
                 (*number, Why::Suspended)
             }
             Verdict::Failed(_) => {
@@ -448,7 +456,8 @@ fn last_settled(status: &BamRunStatus) -> u32 {
 fn apply(status: &mut BamRunStatus, verdict: &Verdict, now: Timestamp) {
     let why = verdict.why();
     status.phase = verdict.phase();
-    status.waiting_for = if status.phase == RunPhase::Pending { why.to_string() } else { String::new() };
+    let waits = status.phase == RunPhase::Pending || matches!(verdict, Verdict::Silent(..));
+    status.waiting_for = if waits { why.to_string() } else { String::new() };
     match verdict {
         Verdict::Succeeded(report) => {
             status.progress = None;
@@ -456,7 +465,7 @@ fn apply(status: &mut BamRunStatus, verdict: &Verdict, now: Timestamp) {
         }
         Verdict::Failed(_) => status.progress = None,
         Verdict::Running(_, progress) => status.progress.clone_from(progress),
-        Verdict::Starting(..) | Verdict::Waits(..) | Verdict::Starts(..) => {}
+        Verdict::Starting(..) | Verdict::Silent(..) | Verdict::Waits(..) | Verdict::Starts(..) => {}
     }
     let message = if let Verdict::Failed(message) = verdict { message.clone() } else { why.to_string() };
     for (kind, phase) in [("Complete", RunPhase::Succeeded), ("Failed", RunPhase::Failed)] {

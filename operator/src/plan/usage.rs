@@ -27,7 +27,12 @@ pub fn of(spec: &BamRunSpec, status: &BamRunStatus, ending: &Ending) -> Usage {
     }
     let kept = ending.steps.saturating_sub(from).min(reached);
     let productive_seconds = (ran as f64 * (kept as f64 / reached as f64)).round() as u64;
-    Usage { productive_seconds, replayed_seconds: ran.saturating_sub(productive_seconds), ..idle }
+    Usage {
+        productive_seconds,
+        replayed_seconds: ran.saturating_sub(productive_seconds),
+        replayed_steps: reached - kept,
+        ..idle
+    }
 }
 
 /// How many accelerators a pod of the run has: also what else it asks for that has a domain before it. At least one: a pod

@@ -144,6 +144,13 @@ pub enum Why {
         /// Its number.
         attempt: u32,
     },
+    /// An attempt was under way when its machine was heard of last.
+    NodeSilent {
+        /// Its number.
+        attempt: u32,
+        /// The machine.
+        node: String,
+    },
     /// An experiment was over so long ago that nobody wants it to be kept.
     Expired {
         /// When it was over.
@@ -192,6 +199,7 @@ impl Why {
             Self::AnotherAttempt { .. } => "AnotherAttempt",
             Self::BackingOff { .. } => "BackingOff",
             Self::UnderWay { .. } => "UnderWay",
+            Self::NodeSilent { .. } => "NodeSilent",
             Self::Expired { .. } => "Expired",
             Self::Done => "Done",
             Self::Failed { .. } => "Failed",
@@ -276,6 +284,11 @@ impl fmt::Display for Why {
                 write!(f, "is tried again at {until:.0}: the last attempt {ended}")
             }
             Self::UnderWay { attempt } => write!(f, "is under way (attempt {attempt})"),
+            Self::NodeSilent { attempt, node } => write!(
+                f,
+                "waits for the node {node}, which does not answer: attempt {attempt} was under way there, and is tried elsewhere \
+                 when Kubernetes gives it up"
+            ),
             Self::Expired { since } => write!(f, "was over at {since:.0} (spec.ttlSecondsAfterFinished)"),
             Self::Done => f.write_str("is done"),
             Self::Failed { message } => write!(f, "failed: {message}"),

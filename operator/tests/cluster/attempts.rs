@@ -32,6 +32,12 @@ fn ending(attempt: &Attempt) -> &Ending {
     }
 }
 
+/// A pod's status, and whether it is ready, and why.
+fn with_ready(mut status: Value, ready: &str, reason: Option<&str>) -> Value {
+    status["conditions"] = json!([{ "type": "Ready", "status": ready, "reason": reason }]);
+    status
+}
+
 #[test]
 fn an_attempt_stands_as_its_job_and_its_pod_say() {
     let said = serde_json::to_string(&bam_crds::RunReport::new(ExitReason::BadData, "row 7 has no label")).unwrap();
@@ -70,6 +76,19 @@ fn an_attempt_stands_as_its_job_and_its_pod_say() {
         ),
         ("a pod that ended is not over before its Job is", None, Some(terminated(0, "Completed", "")), "running"),
         (
+            "a pod that Kubernetes calls unready without a reason is on a node that is silent",
+            None,
+            Some(with_ready(running(), "False", None)),
+            "silent on node-7",
+        ),
+        (
+            "a pod that its kubelet calls unready is on a node that speaks",
+            None,
+            Some(with_ready(running(), "False", Some("ContainersNotReady"))),
+            "running",
+        ),
+        ("a pod that is ready is at work", None, Some(with_ready(running(), "True", None)), "running"),
+        (
             "the pod says how it ended",
             Some("Failed"),
             Some(terminated(65, "Error", &said)),
@@ -106,6 +125,7 @@ fn an_attempt_stands_as_its_job_and_its_pod_say() {
         let state = match &attempt.state {
             AttemptState::Starting(waits) => format!("starting: {waits}"),
             AttemptState::Running(_) => "running".to_owned(),
+            AttemptState::Silent(node) => format!("silent on {node}"),
             AttemptState::Ended(ending) => {
                 let code = ending.code.map(|code| format!(" {code}")).unwrap_or_default();
                 let memory = if ending.disruption == Some(Disruption::OutOfMemory) { " out of memory" } else { "" };

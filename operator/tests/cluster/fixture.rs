@@ -87,6 +87,8 @@ pub fn pod(number: u32, status: Value) -> Pod {
                 "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": format!("job-{number}"), "controller": true,
             }],
         },
+        // A container that has a state has a machine.
+        "spec": { "containers": [], "nodeName": status.get("containerStatuses").map(|_| "node-7") },
         "status": status,
     }))
     .unwrap()

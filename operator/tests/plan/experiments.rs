@@ -1,11 +1,12 @@
 //! Experiments: their graph, what they start, and what their status says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bam_crds::experiment::{BamExperiment, ExperimentPhase, SecretRef, StorageSpec, TeacherSpec};
 use bam_crds::run::{Role, RunPhase};
 use bam_crds::task::TaskMetric;
-use bam_crds::{BamExperimentStatus, CustomTask, Digest, HyperparameterOverrides, TaskFiles};
+use bam_crds::{BamExperimentStatus, BamRunStatus, CustomTask, Digest, HyperparameterOverrides, TaskFiles};
+use bam_operator::plan::experiment::{Observed, Run};
 use bam_operator::plan::graph::{Node, inputs, trainings};
 
 use k8s_openapi::jiff::SignedDuration;
@@ -268,13 +269,26 @@ fn scores_over_trials_are_median_mean_and_deviation() {
 #[test]
 fn all_conditions_are_there_from_the_first_status_on() {
     let experiment = build::distilled(&["rte"]);
-    let seen = bam_operator::plan::experiment::Observed::default();
+    let seen = Observed::default();
     let plan = bam_operator::plan::experiment::plan(&experiment, &seen, build::start());
     let conditions: Vec<_> = plan.status.conditions.iter().map(|it| (it.type_.as_str(), it.status.as_str())).collect();
     let expected = ["InputsReady", "TeachersReady", "Suspended", "Complete", "Failed"].map(|kind| (kind, "False"));
     assert_eq!(conditions, expected);
     assert_eq!(plan.status.phase, ExperimentPhase::Pending);
     assert_eq!(plan.status.waiting_for, "inputs check is new");
+}
+
+#[test]
+fn it_says_which_machine_of_its_runs_does_not_answer() {
+    let experiment = build::distilled(&["rte"]);
+    let check = inputs(&experiment.spec, "");
+    let waiting_for = "waits for the node node-7, which does not answer".to_owned();
+    let status = BamRunStatus { phase: RunPhase::Running, attempts: 1, waiting_for, ..BamRunStatus::default() };
+    let made_by = experiment.metadata.name.clone().unwrap();
+    let run = Run { made_by, owned: true, spec: check.spec, status, reopened: Default::default() };
+    let seen = Observed { runs: BTreeMap::from([(check.name, run)]), ..Observed::default() };
+    let plan = bam_operator::plan::experiment::plan(&experiment, &seen, build::start());
+    assert_eq!(plan.status.waiting_for, "inputs check waits for the node node-7, which does not answer");
 }
 
 #[test]

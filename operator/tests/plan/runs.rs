@@ -494,3 +494,20 @@ fn a_student_whose_teacher_failed_for_good_fails_too() {
     observed.teachers.insert(hashes[1].clone(), Teacher { reopened: again, ..teacher(RunPhase::Failed) });
     assert_eq!(plan(RUN, &spec, &observed, later()).status.phase, RunPhase::Pending, "it is tried again");
 }
+
+#[test]
+fn a_run_on_a_machine_that_does_not_answer_says_so_and_goes_on_waiting() {
+    let attempt = |state| Attempt { started_at: start(), state, removable: true };
+    let mut observed = after([]);
+    observed.attempts.insert(1, attempt(AttemptState::Silent("node-7".to_owned())));
+    let silent = plan(RUN, &teacher(), &observed, later());
+    assert_eq!((silent.status.phase, silent.actions.len()), (RunPhase::Running, 0));
+    assert!(silent.status.waiting_for.starts_with("waits for the node node-7, which does not answer"), "{silent:#?}");
+    assert_eq!(silent.status.conditions[0].reason, "NodeSilent");
+
+    // It was only the network.
+    observed.status = silent.status;
+    observed.attempts.insert(1, attempt(AttemptState::Running(None)));
+    let back = plan(RUN, &teacher(), &observed, later());
+    assert_eq!((back.status.phase, back.status.waiting_for.as_str()), (RunPhase::Running, ""));
+}

@@ -31,23 +31,24 @@ fn the_time_of_an_attempt_is_shared_out_by_what_came_of_its_steps() {
         ending.report.as_mut().unwrap().resumed_from = from;
         ending
     };
-    let table: [(&str, Ending, BamRunStatus, [u64; 3]); 8] = [
-        ("it ended well", said(ExitReason::Completed, ""), status(0, Some(500)), [100, 0, 0]),
-        ("it ended before its first step", said(ExitReason::BadData, ""), status(0, None), [0, 0, 100]),
-        ("it saved all that it did", checkpointed(80), status(0, Some(80)), [100, 0, 0]),
-        ("it was killed, and had saved four steps of five", killed(80), status(0, Some(100)), [80, 20, 0]),
-        ("it was killed, and had saved nothing", killed(0), status(0, Some(100)), [0, 100, 0]),
+    let table: [(&str, Ending, BamRunStatus, [u64; 3], u64); 8] = [
+        ("it ended well", said(ExitReason::Completed, ""), status(0, Some(500)), [100, 0, 0], 0),
+        ("it ended before its first step", said(ExitReason::BadData, ""), status(0, None), [0, 0, 100], 0),
+        ("it saved all that it did", checkpointed(80), status(0, Some(80)), [100, 0, 0], 0),
+        ("it was killed, and had saved four steps of five", killed(80), status(0, Some(100)), [80, 20, 0], 20),
+        ("it was killed, and had saved nothing", killed(0), status(0, Some(100)), [0, 100, 0], 100),
         (
             "it went on from step 100, and saved half of its steps",
             resumed(100, 150),
             status(100, Some(200)),
             [50, 50, 0],
+            50,
         ),
-        ("it went on from an older checkpoint", resumed(50, 150), status(100, Some(150)), [100, 0, 0]),
-        ("it spoke of fewer steps than it saved", checkpointed(90), status(0, Some(10)), [100, 0, 0]),
+        ("it went on from an older checkpoint", resumed(50, 150), status(100, Some(150)), [100, 0, 0], 0),
+        ("it spoke of fewer steps than it saved", checkpointed(90), status(0, Some(10)), [100, 0, 0], 0),
     ];
-    for (what, ending, status, [productive_seconds, replayed_seconds, wasted_seconds]) in table {
-        let expected = Usage { productive_seconds, replayed_seconds, wasted_seconds, idle_seconds: 7 };
+    for (what, ending, status, [productive_seconds, replayed_seconds, wasted_seconds], replayed_steps) in table {
+        let expected = Usage { productive_seconds, replayed_seconds, wasted_seconds, idle_seconds: 7, replayed_steps };
         assert_eq!(usage::of(&teacher(), &status, &held(ending)), expected, "{what}");
     }
 }
