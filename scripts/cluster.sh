@@ -10,6 +10,7 @@
 #   archives FOLDER the images as files, for a registry of your own
 #   deploy          images and the Helm chart, for tests that bring their own data
 #   undeploy        the operator out of it again; experiments, runs and what trains stay
+#   kueue           Kueue, for tests of queues; no-kueue removes it
 #   install         images, storage and the Helm chart (BAM_DIR=folder for your own data)
 #   env             print the shell line that points kubectl at the cluster
 #   status          what runs
@@ -34,6 +35,8 @@ source "$HERE/parts.sh"
 source "$HERE/images.sh"
 # shellcheck source-path=SCRIPTDIR source=cluster/install.sh
 source "$HERE/install.sh"
+# shellcheck source-path=SCRIPTDIR source=cluster/kueue.sh
+source "$HERE/kueue.sh"
 
 readonly SELF=$REPO_ROOT/scripts/cluster.sh
 
@@ -241,6 +244,14 @@ main() {
     deploy)
       need_root "$@"
       run_as_one cluster deploy
+      ;;
+    kueue)
+      need_root "$@"
+      run_as_one kueue kueue_up
+      ;;
+    no-kueue)
+      need_root "$@"
+      kueue_down
       ;;
     undeploy)
       need_root "$@"

@@ -164,6 +164,9 @@ fn the_operator_may_do_what_it_does_and_nothing_else() {
     assert_eq!(rights(one(&everywhere, "ClusterRole", "bam-operator")), what_the_operator_may_do());
     let here = rendered(&["watchNamespace=\"research\""]);
     assert_eq!(rights(one(&here, "Role", "bam-operator")), what_the_operator_may_do());
+    let with_queues = rendered(&["kueue.enabled=true"]);
+    let more = each("list watch", "kueue.x-k8s.io/workloads");
+    assert_eq!(rights(one(&with_queues, "ClusterRole", "bam-operator")), &what_the_operator_may_do() | &more);
     let binding = one(&here, "RoleBinding", "bam-operator");
     assert_eq!(binding["roleRef"]["kind"], "Role");
     assert_eq!(
@@ -219,12 +222,14 @@ fn values_become_the_operators_flags() {
         "logFormat=\"json\"",
         "logLevel=\"debug\"",
         "extraEnv=[{\"name\":\"A\",\"value\":\"b\"}]",
+        "kueue.enabled=true",
     ]);
     let expected = [
         "--trainer-image=example.com/trainer:1",
         "--trainer-image-pull-policy=Always",
         "--namespace=research",
         "--lease=bam-operator",
+        "--kueue",
         "--listen=0.0.0.0:8080",
         "--log-format=json",
     ];

@@ -109,6 +109,11 @@ pub struct BamExperimentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
     pub priority_class_name: Option<String>,
+    /// The queue in which its runs wait for their turn: a LocalQueue of Kueue in this namespace. Each of them comes into it when
+    /// it is ready, so that no place is held for a student while its teachers train. Default: none. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = OBJECT_NAME_PATTERN))]
+    pub queue_name: Option<String>,
     /// How often a run is tried again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failure_policy: FailurePolicy,
@@ -524,8 +529,8 @@ pub struct FailurePolicy {
     #[serde(default = "ten")]
     #[schemars(range(min = 0, max = 1000))]
     pub infrastructure_retries: u32,
-    /// Seconds that an attempt may wait for a machine, an image or a volume. Then its run has failed. Default: as long as it
-    /// takes. Not used by `bam run`.
+    /// Seconds that an attempt may wait for a machine, an image or a volume, not counting those in a queue. Then its run has
+    /// failed. Default: as long as it takes. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub pending_deadline_seconds: Option<u32>,

@@ -12,6 +12,8 @@ pub const ATTEMPT_LABEL: &str = "bam.dev/attempt";
 pub const ROLE_LABEL: &str = "bam.dev/role";
 /// Label of a pod: the claim that it uses, as [`claim_label`] writes it.
 pub const CLAIM_LABEL: &str = "bam.dev/claim";
+/// Label of Jobs: the queue in which they wait for their turn. Kueue's.
+pub const QUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 /// Annotation of a run: the experiment that made it.
 pub const MADE_BY_ANNOTATION: &str = "bam.dev/made-by";
 /// Annotation of a run: its tasks, for `kubectl get`.

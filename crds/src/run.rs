@@ -87,6 +87,10 @@ pub struct RunPod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
     pub priority_class_name: Option<String>,
+    /// The queue of Kueue in which its attempts wait for their turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = OBJECT_NAME_PATTERN))]
+    pub queue_name: Option<String>,
     /// What else they get.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pod_template: PodTemplate,

@@ -398,7 +398,7 @@ fn whole() -> [Value; 2] {
             "resources": {"requests": {"cpu": 1, "memory": "4Gi"}, "limits": {"cpu": 2, "memory": "8Gi"}},
         },
         "failurePolicy": {"applicationRetries": 2, "infrastructureRetries": 3, "pendingDeadlineSeconds": 600},
-        "suspend": true, "cancel": true, "retry": 1, "managedBy": "example.com/other", "priorityClassName": "batch-low",
+        "suspend": true, "cancel": true, "retry": 1, "managedBy": "example.com/other", "priorityClassName": "batch-low", "queueName": "team-a",
         "activeDeadlineSeconds": 3600, "ttlSecondsAfterFinished": 60,
     });
     let folds = json!({

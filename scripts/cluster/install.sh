@@ -118,7 +118,7 @@ chart() {
 deploy() {
   ensure_helm
   images
-  chart "$ADMIN_KUBECONFIG" --set-string "extraEnv[0].name=BAM_PROGRESS_SECONDS,extraEnv[0].value=1"
+  chart "$ADMIN_KUBECONFIG" --set kueue.enabled=true --set-string "extraEnv[0].name=BAM_PROGRESS_SECONDS,extraEnv[0].value=1"
 }
 
 # undeploy: out of our own cluster. The chart's CRDs stay, and with them all objects.

@@ -1,6 +1,7 @@
 //! The cluster that the tests run in, and the operator in it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -159,6 +160,35 @@ impl Cluster {
             Some((name.to_owned(), value.parse().ok()?))
         });
         series.collect()
+    }
+}
+
+/// `scripts/cluster.sh`, of this checkout or another one.
+pub struct Script(pub OsString);
+
+impl Script {
+    /// None if the cluster is not one of our own; the test says so.
+    pub fn find(test: &str) -> Option<Self> {
+        let script = std::env::var_os("BAM_TEST_CLUSTER_SCRIPT");
+        if script.is_none() {
+            println!("SKIPPED: no cluster of our own: {test}: BAM_TEST_CLUSTER_SCRIPT is not set");
+        }
+        script.map(Self)
+    }
+
+    /// One of its commands: whether it went well, and what it said.
+    pub fn try_run(&self, arguments: &[&str]) -> (bool, String) {
+        let mut script = Command::new(&self.0);
+        let output = script.args(arguments).env("BAM_PROFILE", "debug").env_remove("KUBECONFIG").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), said.into_owned())
+    }
+
+    /// One of its commands, which must not fail.
+    #[track_caller]
+    pub fn run(&self, arguments: &[&str]) {
+        let (well, said) = self.try_run(arguments);
+        assert!(well, "cluster.sh {}: {said}", arguments.join(" "));
     }
 }
 

@@ -1,6 +1,5 @@
 //! What happens to a cluster in a year: `make test-long`. Each of these tests has it for itself.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,39 +11,13 @@ use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::Role;
 use serde_json::Value;
 
+use crate::cluster::Script;
 use crate::diary::Kind;
 use crate::experiment::{debug, slow, with};
 use crate::faults::{disturbed, ends_as_if_nothing_had_been};
 use crate::namespace::Namespace;
 use crate::shared_teachers::Dice;
 use crate::store::{Artifacts, Store, assert_same};
-
-/// A namespace, and the script that started the cluster and can stop its parts. None: the test is skipped, and says so.
-fn with_script(test: &str) -> Option<(Namespace, Script)> {
-    let Some(script) = std::env::var_os("BAM_TEST_CLUSTER_SCRIPT") else {
-        println!("SKIPPED: no cluster of our own: {test}: BAM_TEST_CLUSTER_SCRIPT is not set");
-        return None;
-    };
-    Some((Namespace::alone(test)?, Script(script)))
-}
-
-/// `scripts/cluster.sh`.
-pub struct Script(OsString);
-
-impl Script {
-    /// That of another checkout.
-    fn of(path: &Path) -> Self {
-        Self(path.into())
-    }
-
-    #[track_caller]
-    fn run(&self, arguments: &[&str]) {
-        let mut script = Command::new(&self.0);
-        let output = script.args(arguments).env("BAM_PROFILE", "debug").env_remove("KUBECONFIG").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "cluster.sh {}: {said}", arguments.join(" "));
-    }
-}
 
 /// What becomes of experiments that nobody disturbs: trained on this machine.
 fn undisturbed(experiments: &[Value]) -> Artifacts {
@@ -107,7 +80,8 @@ fn the_operator_killed_fifty_times_during_ten_experiments_changes_nothing() {
 #[test]
 #[ignore = "long: make test-long"]
 fn etcd_stopped_for_half_a_minute_changes_nothing() {
-    let Some((namespace, script)) = with_script("etcd stopped") else { return };
+    let Some(script) = Script::find("etcd stopped") else { return };
+    let Some(namespace) = Namespace::alone("etcd stopped") else { return };
     namespace.apply(&disturbed());
     for phase in [ExperimentPhase::TrainingTeachers, ExperimentPhase::TrainingStudent] {
         namespace.wait_for("disturbed", phase);
@@ -124,7 +98,8 @@ fn etcd_stopped_for_half_a_minute_changes_nothing() {
 #[test]
 #[ignore = "long: make test-long"]
 fn a_node_that_does_not_answer_is_named_and_what_ran_there_goes_on_when_it_is_back() {
-    let Some((namespace, script)) = with_script("a silent node") else { return };
+    let Some(script) = Script::find("a silent node") else { return };
+    let Some(namespace) = Namespace::alone("a silent node") else { return };
     namespace.apply(&patient());
     let student = student_works(&namespace);
     script.run(&["stop", "kubelet"]);
@@ -165,7 +140,7 @@ impl Drop for Mount {
 #[ignore = "long: make test-long"]
 fn a_full_volume_is_named_and_what_was_trained_goes_on_when_there_is_room() {
     let Some(namespace) = Namespace::without_claim("a full volume") else { return };
-    let Some(mount) = Mount::over(&namespace.store.folder, "256m") else {
+    let Some(mount) = Mount::over(&namespace.store.folder, "1g") else {
         println!("SKIPPED: no file system of its own: only root can mount one");
         return;
     };
@@ -182,9 +157,9 @@ fn a_full_volume_is_named_and_what_was_trained_goes_on_when_there_is_room() {
     let status = namespace.run_when(&student, "has failed for want of room", |status| !status.history.is_empty());
     let record = &status.history[0];
     assert_eq!(record.reason, Some(ExitReason::StoreUnavailable), "{record:?}");
-    assert!(record.message.contains("full"), "{record:?}");
+    assert!(record.message.contains("no space is left"), "{record:?}");
     let said = namespace.within(60, "the experiment says so", |seen| {
-        seen.experiment("disturbed").map(|status| status.waiting_for).filter(|it| it.contains("full"))
+        seen.experiment("disturbed").map(|status| status.waiting_for).filter(|it| it.contains("no space is left"))
     });
     println!("{said}");
 
@@ -202,7 +177,8 @@ fn a_full_volume_is_named_and_what_was_trained_goes_on_when_there_is_room() {
 #[test]
 #[ignore = "long: make test-long"]
 fn uninstalled_and_installed_again_in_the_middle_it_goes_on() {
-    let Some((namespace, script)) = with_script("uninstalled") else { return };
+    let Some(script) = Script::find("uninstalled") else { return };
+    let Some(namespace) = Namespace::alone("uninstalled") else { return };
     namespace.apply(&patient());
     student_works(&namespace);
     script.run(&["undeploy"]);
@@ -227,14 +203,16 @@ fn an_older_version_upgraded_in_the_middle_goes_on_and_tries_nothing_twice() {
         );
         return;
     };
-    let Some((namespace, script)) = with_script("upgraded") else { return };
-    Script::of(previous.as_ref()).run(&["deploy"]);
+    let Some(script) = Script::find("upgraded") else { return };
+    let Some(namespace) = Namespace::alone("upgraded") else { return };
+    let previous = Script(previous);
+    previous.run(&["deploy"]);
     namespace.apply(&patient());
     namespace.wait_for("disturbed", ExperimentPhase::TrainingTeachers);
     // CRDs, rights and operator, while teachers train and again while the student does.
     script.run(&["deploy"]);
     student_works(&namespace);
-    Script::of(previous.as_ref()).run(&["deploy"]);
+    previous.run(&["deploy"]);
     namespace.operator_is_back();
     script.run(&["deploy"]);
     namespace.operator_is_back();

@@ -8,7 +8,7 @@ use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::{Role, RunPhase};
 use serde_json::Value;
 
-use crate::cluster::kill;
+use crate::cluster::{Script, kill};
 use crate::diary::Kind;
 use crate::experiment::debug;
 use crate::faults::{UNDISTURBED, disturbed, ends_as_if_nothing_had_been};
@@ -76,21 +76,12 @@ fn what_ends_while_the_operator_is_down_is_taken_up_when_it_is_back() {
 
 /// After each restart the other parts of Kubernetes take up to half a minute to look again.
 fn the_api_server_restarted(phases: &[ExperimentPhase]) {
-    let Some(script) = std::env::var_os("BAM_TEST_CLUSTER_SCRIPT") else {
-        println!("SKIPPED: no cluster of our own: the API server: BAM_TEST_CLUSTER_SCRIPT is not set");
-        return;
-    };
+    let Some(script) = Script::find("the API server restarted") else { return };
     let Some(namespace) = Namespace::alone("the API server restarted") else { return };
-    let restart = || {
-        let restarted =
-            std::process::Command::new(&script).args(["restart", "apiserver"]).env_remove("KUBECONFIG").output();
-        let restarted = restarted.unwrap();
-        assert!(restarted.status.success(), "{}", String::from_utf8_lossy(&restarted.stderr));
-    };
     namespace.apply(&disturbed());
     for phase in phases {
         namespace.wait_for("disturbed", *phase);
-        restart();
+        script.run(&["restart", "apiserver"]);
     }
     ends_as_if_nothing_had_been(&namespace, &[]);
     namespace.operator_is_back();

@@ -166,6 +166,12 @@ pub struct JobFacts {
     pub created_at: Timestamp,
     /// It is being removed.
     pub deleting: bool,
+    /// The queue in which it waits for its turn, if it has to.
+    pub queue: Option<String>,
+    /// It may have no pod now: it is not its turn, or somebody holds it back.
+    pub suspended: bool,
+    /// When it may have had its pod, for the last time.
+    pub started_at: Option<Timestamp>,
     /// How it ended.
     pub end: Option<JobEnd>,
 }
@@ -197,6 +203,9 @@ impl Facts for JobFacts {
             number: label(&job.metadata, names::ATTEMPT_LABEL).parse().unwrap_or_default(),
             created_at,
             deleting: job.metadata.deletion_timestamp.is_some(),
+            queue: Some(label(&job.metadata, names::QUEUE_LABEL)).filter(|queue| !queue.is_empty()),
+            suspended: job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true)),
+            started_at: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
             end: ends.next().map(|end| JobEnd {
                 succeeded: end.type_ == "Complete",
                 at: end.last_transition_time.as_ref().map_or(created_at, |time| time.0),

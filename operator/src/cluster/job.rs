@@ -60,6 +60,7 @@ pub struct Owner<'a> {
 /// The Job of an attempt.
 pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
     let labels = labels(run.spec, start);
+    let queue = run.spec.pod.queue_name.iter().map(|queue| (names::QUEUE_LABEL.to_owned(), queue.clone()));
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels.clone()),
@@ -72,7 +73,7 @@ pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
         metadata: ObjectMeta {
             name: Some(names::attempt(&start.run, start.number)),
             namespace: Some(run.namespace.to_owned()),
-            labels: Some(labels),
+            labels: Some(labels.clone().into_iter().chain(queue).collect()),
             owner_references: Some(vec![owner(&start.run, run.uid)]),
             ..ObjectMeta::default()
         },
@@ -83,6 +84,8 @@ pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
             parallelism: Some(1),
             pod_replacement_policy: Some("Failed".to_owned()),
             pod_failure_policy: Some(failure_policy()),
+            // From its first moment on, also where Kueue's webhook is not asked: nobody gets past the queue.
+            suspend: run.spec.pod.queue_name.is_some().then_some(true),
             template: placement::placed(template, run.spec, run.claim),
             ..JobSpec::default()
         }),

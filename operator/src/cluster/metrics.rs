@@ -37,7 +37,8 @@ pub const ACTIONS: [&str; 7] =
 /// What becomes of it.
 pub const OUTCOMES: [&str; 4] = ["done", "done_before", "not_now", "error"];
 /// What it watches.
-pub const WATCHED: [&str; 6] = ["bamexperiments", "bamruns", "jobs", "pods", "persistentvolumeclaims", "events"];
+pub const WATCHED: [&str; 7] =
+    ["bamexperiments", "bamruns", "jobs", "pods", "persistentvolumeclaims", "events", "workloads"];
 /// What can be of a form that it does not understand.
 pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
 /// What it asks of the API server beside its watches.

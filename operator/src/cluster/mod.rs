@@ -21,6 +21,7 @@ pub mod observe;
 pub mod placement;
 mod progress;
 mod publish;
+pub mod queue;
 pub mod serve;
 mod settings;
 mod start;

@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFacts, RunFacts};
 use super::job;
 use super::placement::Claim;
+use super::queue::WorkloadFacts;
 use crate::plan::Why;
 use crate::plan::experiment::{self, Run};
 use crate::plan::graph;
@@ -37,6 +38,8 @@ pub struct Seen {
     pub hindrances: Cache<HindranceFacts>,
     /// Of volume claims.
     pub claims: Cache<ClaimFacts>,
+    /// Of what Kueue says of the runs' Jobs.
+    pub workloads: Cache<WorkloadFacts>,
 }
 
 impl Seen {
@@ -94,6 +97,7 @@ impl Seen {
             jobs: &jobs,
             pods: &pods,
             hindrances: &self.hindrances.of_run(namespace, name),
+            workloads: &self.workloads.of_run(namespace, name),
             claim: claim.as_ref(),
         };
         let seen = run::Observed {
@@ -228,6 +232,7 @@ struct Parts<'a> {
     jobs: &'a Named<JobFacts>,
     pods: &'a Named<PodFacts>,
     hindrances: &'a Named<HindranceFacts>,
+    workloads: &'a Named<WorkloadFacts>,
     claim: Option<&'a Claim>,
 }
 
@@ -248,11 +253,16 @@ fn attempts(
     for (number, job) in &jobs {
         let pod = newest(parts.pods, |pod| pod.job_uid == job.uid);
         let state = match (pod, &job.end) {
+            (pod, None) if job.suspended && pod.is_none_or(|pod| pod.end.is_some()) => {
+                AttemptState::Queued(waits_for_turn(job, parts.workloads))
+            }
             (None, None) => AttemptState::Starting(waits_for_pod(&job.uid, parts.hindrances)),
             _ => explained(state(Some(job), pod, progress.clone(), now), pod, parts.claim),
         };
         let removable = !job.deleting;
-        attempts.insert(*number, Attempt { started_at: job.created_at, state, removable });
+        // Its time in a queue is not time that it has to come to work in.
+        let started_at = job.started_at.filter(|_| job.queue.is_some()).unwrap_or(job.created_at);
+        attempts.insert(*number, Attempt { started_at, state, removable });
     }
     // The status speaks of an attempt only when its Job was seen, and somebody has asked for it: it was removed.
     for number in settled(status) + 1..=status.attempts {
@@ -280,6 +290,19 @@ fn waits_for_pod(job: &str, hindrances: &Named<HindranceFacts>) -> String {
     let its = hindrances.iter().map(|(_, hindrance)| hindrance).filter(|hindrance| hindrance.job_uid == job);
     let last = its.max_by_key(|hindrance| hindrance.at);
     last.map_or_else(|| "waits for its pod".to_owned(), |last| format!("waits for its pod: {}", last.message))
+}
+
+/// A Job that is held back: until there is quota for it, or by a person.
+fn waits_for_turn(job: &JobFacts, workloads: &Named<WorkloadFacts>) -> String {
+    let Some(queue) = &job.queue else {
+        return "is suspended by somebody: set spec.suspend of its Job to false".to_owned();
+    };
+    let its = workloads.iter().map(|(_, workload)| workload).find(|workload| workload.job_uid == job.uid);
+    match its.map(|workload| workload.waits.as_deref()) {
+        Some(Some(why)) if !why.is_empty() => format!("waits in the queue {queue}: {why}"),
+        Some(None) => format!("waits in the queue {queue}: it is its turn"),
+        _ => format!("waits in the queue {queue}"),
+    }
 }
 
 /// The scheduler does not say whose wish it is that pods share a node, or follow each other.

@@ -21,6 +21,9 @@ pub struct Settings {
     /// one works alone].
     #[arg(long, env = "BAM_LEASE", value_name = "NAME")]
     pub lease: Option<String>,
+    /// Tell why runs wait in queues of Kueue: its Workloads are watched, as soon as it is installed.
+    #[arg(long, env = "BAM_KUEUE")]
+    pub kueue: bool,
     /// Where /healthz, /readyz and /metrics are answered.
     #[arg(long, env = "BAM_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

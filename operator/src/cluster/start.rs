@@ -28,7 +28,7 @@ use super::serve::{Health, Heartbeat, Readiness, serve};
 use super::settings::LogFormat;
 use super::unseen::Unseen;
 use super::watch::{Name, Reports, watch};
-use super::{BEAT, Clock, Cluster, Settings, wake};
+use super::{BEAT, Clock, Cluster, Settings, queue, wake};
 use crate::platform::{Subject, drive};
 
 const EXPERIMENTS: Name = Name { kind: "bamexperiments", readiness: "watch of bamexperiments" };
@@ -37,6 +37,8 @@ const JOBS: Name = Name { kind: "jobs", readiness: "watch of jobs" };
 const PODS: Name = Name { kind: "pods", readiness: "watch of pods" };
 const HINDRANCES: Name = Name { kind: "events", readiness: "watch of events" };
 const CLAIMS: Name = Name { kind: "persistentvolumeclaims", readiness: "watch of persistentvolumeclaims" };
+
+const WORKLOADS: Name = Name { kind: "workloads", readiness: "watch of workloads" };
 
 /// Everything is looked at again this often, whatever the watches say.
 const RESYNC: Duration = Duration::from_mins(10);
@@ -119,6 +121,10 @@ pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> 
     let (seen, told) = (Arc::new(Seen::default()), Arc::new(Told::default()));
     let mut tasks = JoinSet::new();
     start_watches(&mut tasks, &client, settings.namespace.as_deref(), &reports, &seen, &wake);
+    if settings.kueue {
+        let (client, namespace) = (client.clone(), settings.namespace.clone());
+        tasks.spawn(watch_queues(client, namespace, reports.clone(), seen.clone(), wake.clone()));
+    }
     let leadership = settings.lease.as_ref().map_or_else(Leadership::alone, |_| Leadership::of_one_of_several());
     let server = Server::new(client.clone(), reports.metrics.clone(), leadership.clone());
     let mut candidate = settings
@@ -248,6 +254,24 @@ fn start_watches(
     // Those alone that tell why a Job has no pod. Nothing else waits for them.
     start!(HINDRANCES, hindrances(), hindrances, |_: &Seen, changed: &_| wake::by_part(changed));
     start!(CLAIMS, Config::default(), claims, wake::by_claim);
+}
+
+/// Nothing else waits for them, and they may come later, or never.
+async fn watch_queues(
+    client: Client,
+    namespace: Option<String>,
+    reports: Reports,
+    seen: Arc<Seen>,
+    wake: mpsc::UnboundedSender<Subject>,
+) {
+    let resource = queue::workloads(&client).await;
+    tracing::info!(version = resource.api_version, "watches the Workloads of Kueue");
+    let api = match namespace {
+        Some(namespace) => Api::namespaced_with(client, &namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    let changed = |changed: Changed<_>| send(&wake, wake::by_part(&changed));
+    watch(WORKLOADS, api, Config::default(), reports, &seen.workloads, changed).await
 }
 
 fn hindrances() -> Config {

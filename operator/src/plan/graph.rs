@@ -408,6 +408,7 @@ fn pod(spec: &BamExperimentSpec) -> RunPod {
         accelerator: spec.compute.accelerator.clone(),
         spot: spec.compute.spot,
         priority_class_name: spec.priority_class_name.clone(),
+        queue_name: spec.queue_name.clone(),
         pod_template: spec.compute.pod_template.clone(),
     }
 }

@@ -51,6 +51,8 @@ pub struct Attempt {
 /// Where an attempt stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptState {
+    /// Begun, and it is not its turn yet: what it waits for, to continue "attempt 1 …".
+    Queued(String),
     /// Begun, but not at work yet: what it waits for, to continue "attempt 1 …".
     Starting(String),
     /// Alive, with what it says of its progress.
@@ -144,6 +146,8 @@ enum Verdict {
     Succeeded(Option<Box<RunReport>>),
     /// It will not be tried again, and this is why.
     Failed(String),
+    /// This attempt is begun, and waits for its turn.
+    Queued(u32, String),
     /// This attempt is begun, and waits for something.
     Starting(u32, String),
     Running(u32, Option<RunProgress>),
@@ -160,7 +164,7 @@ impl Verdict {
             Self::Succeeded(_) => RunPhase::Succeeded,
             Self::Failed(_) => RunPhase::Failed,
             Self::Running(..) | Self::Silent(..) => RunPhase::Running,
-            Self::Starting(..) | Self::Waits(..) | Self::Starts(..) => RunPhase::Pending,
+            Self::Queued(..) | Self::Starting(..) | Self::Waits(..) | Self::Starts(..) => RunPhase::Pending,
         }
     }
 
@@ -168,6 +172,7 @@ impl Verdict {
         match self {
             Self::Succeeded(_) => Why::Done,
             Self::Failed(message) => Why::Failed { message: message.clone() },
+            Self::Queued(attempt, waits) => Why::Queued { attempt: *attempt, waits: waits.clone() },
             Self::Starting(attempt, waits) => Why::Starting { attempt: *attempt, waits: waits.clone() },
             Self::Running(attempt, _) => Why::UnderWay { attempt: *attempt },
             Self::Silent(attempt, node) => Why::NodeSilent { attempt: *attempt, node: node.clone() },
@@ -243,6 +248,7 @@ impl<'a> Case<'a> {
     fn judge(&self, status: &BamRunStatus, now: Timestamp) -> Verdict {
         let open = self.observed.attempts.range(last_settled(status) + 1..);
         let mut alive = open.filter_map(|(number, attempt)| match &attempt.state {
+            AttemptState::Queued(waits) => Some(Verdict::Queued(*number, waits.clone())),
             AttemptState::Starting(waits) => Some(Verdict::Starting(*number, waits.clone())),
             AttemptState::Running(progress) => Some(Verdict::Running(*number, progress.clone())),
             AttemptState::Silent(node) => Some(Verdict::Silent(*number, node.clone())),
@@ -410,7 +416,10 @@ impl<'a> Case<'a> {
     fn stop(&self, verdict: &Verdict, status: &mut BamRunStatus) -> Option<Planned> {
         let alive = |attempt: &Attempt| !matches!(attempt.state, AttemptState::Ended(_));
         let (number, why) = match verdict {
-            Verdict::Running(number, _) | Verdict::Starting(number, _) | Verdict::Silent(number, _)
+            Verdict::Queued(number, _)
+            | Verdict::Starting(number, _)
+            | Verdict::Running(number, _)
+            | Verdict::Silent(number, _)
                 if self.observed.suspended =>
             {
                 (*number, Why::Suspended)
@@ -465,7 +474,11 @@ fn apply(status: &mut BamRunStatus, verdict: &Verdict, now: Timestamp) {
         }
         Verdict::Failed(_) => status.progress = None,
         Verdict::Running(_, progress) => status.progress.clone_from(progress),
-        Verdict::Starting(..) | Verdict::Silent(..) | Verdict::Waits(..) | Verdict::Starts(..) => {}
+        Verdict::Queued(..)
+        | Verdict::Starting(..)
+        | Verdict::Silent(..)
+        | Verdict::Waits(..)
+        | Verdict::Starts(..) => {}
     }
     let message = if let Verdict::Failed(message) = verdict { message.clone() } else { why.to_string() };
     for (kind, phase) in [("Complete", RunPhase::Succeeded), ("Failed", RunPhase::Failed)] {

@@ -108,6 +108,13 @@ pub enum Why {
         /// By whom, and why.
         message: String,
     },
+    /// An attempt is begun, and waits for its turn.
+    Queued {
+        /// Its number.
+        attempt: u32,
+        /// In which queue, and why.
+        waits: String,
+    },
     /// An attempt is begun, but not at work yet.
     Starting {
         /// Its number.
@@ -175,6 +182,7 @@ impl Why {
             Self::Leaving => "Leaving",
             Self::Undecodable { .. } => "Undecodable",
             Self::Refused { .. } => "Refused",
+            Self::Queued { .. } => "Queued",
             Self::Starting { .. } => "Starting",
             Self::Settled { .. } => "Settled",
             Self::InputsIncomplete { .. } => "InputsIncomplete",
@@ -273,7 +281,9 @@ impl fmt::Display for Why {
                  that wrote it, or delete that run"
             ),
             Self::Refused { message } => write!(f, "is held up: {message}"),
-            Self::Starting { attempt, waits } => write!(f, "has begun attempt {attempt}, which {waits}"),
+            Self::Queued { attempt, waits } | Self::Starting { attempt, waits } => {
+                write!(f, "has begun attempt {attempt}, which {waits}")
+            }
             Self::Settled { attempt } => write!(f, "needs attempt {attempt} no longer"),
             Self::TargetsGone { attempts } => {
                 write!(f, "is trained again: {} did not find its targets as they were", and(attempts))

@@ -6,6 +6,7 @@ use bam_operator::plan::Why;
 use bam_operator::plan::retry::{Disruption, Ending};
 use bam_operator::plan::run::{Attempt, AttemptState, Observed};
 use k8s_openapi::jiff::Timestamp;
+use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
@@ -124,6 +125,7 @@ fn an_attempt_stands_as_its_job_and_its_pod_say() {
         let attempt = observed(&seen).attempts.remove(&1).unwrap();
         let state = match &attempt.state {
             AttemptState::Starting(waits) => format!("starting: {waits}"),
+            AttemptState::Queued(waits) => format!("queued: {waits}"),
             AttemptState::Running(_) => "running".to_owned(),
             AttemptState::Silent(node) => format!("silent on {node}"),
             AttemptState::Ended(ending) => {
@@ -300,4 +302,104 @@ fn a_run_is_suspended_when_all_who_need_it_are() {
         put(&seen.runs, guarded(owned_by(owners)));
         assert_eq!(observed(&seen).suspended, is, "{what}");
     }
+}
+
+/// A Workload of the first attempt's Job, with these conditions.
+fn workload(conditions: Value) -> DynamicObject {
+    serde_json::from_value(json!({
+        "apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "Workload",
+        "metadata": {
+            "name": "job-1", "namespace": "lab",
+            "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": format!("{RUN}-1"), "uid": "job-1" }],
+        },
+        "status": { "conditions": conditions },
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_job_that_is_held_back_waits_for_its_turn_and_says_why() {
+    let reserved = |status, message| json!({ "type": "QuotaReserved", "status": status, "message": message });
+    let admitted = |status, message| json!({ "type": "Admitted", "status": status, "message": message });
+    let evicted = json!({ "type": "Evicted", "status": "True", "message": "Preempted to accommodate a workload" });
+    let ended = || terminated(81, "Error", "");
+    // (what, its queue, what Kueue says, its pod's status, what the planner is told)
+    type Case = (&'static str, Option<&'static str>, Option<Value>, Option<Value>, &'static str);
+    let cases: Vec<Case> = vec![
+        ("Kueue has said nothing yet", Some("team-a"), None, None, "queued: waits in the queue team-a"),
+        (
+            "there is no quota",
+            Some("team-a"),
+            Some(json!([reserved("False", "1 more needed")])),
+            None,
+            "queued: waits in the queue team-a: 1 more needed",
+        ),
+        (
+            "a check is still to be passed",
+            Some("team-a"),
+            Some(json!([reserved("True", "Quota reserved"), admitted("False", "waits for a machine")])),
+            None,
+            "queued: waits in the queue team-a: waits for a machine",
+        ),
+        (
+            "it is its turn, and its Job does not know yet",
+            Some("team-a"),
+            Some(json!([reserved("True", "Quota reserved"), admitted("True", "The workload is admitted")])),
+            None,
+            "queued: waits in the queue team-a: it is its turn",
+        ),
+        (
+            "it has lost its turn, and its trainer writes a checkpoint",
+            Some("team-a"),
+            Some(json!([reserved("False", "no quota"), evicted])),
+            Some(container(json!({ "running": {} }))),
+            "running",
+        ),
+        (
+            "it has lost its turn",
+            Some("team-a"),
+            Some(json!([reserved("False", "no quota"), evicted])),
+            Some(ended()),
+            "queued: waits in the queue team-a: no quota; Preempted to accommodate a workload",
+        ),
+        (
+            "a person holds it back",
+            None,
+            None,
+            None,
+            "queued: is suspended by somebody: set spec.suspend of its Job to false",
+        ),
+    ];
+    for (what, queue, conditions, status, told) in cases {
+        let seen = seen(json!({ "phase": "Pending", "attempts": 1 }));
+        let mut held = job(1, "r", None);
+        held.spec.get_or_insert_default().suspend = Some(true);
+        let labels = held.metadata.labels.get_or_insert_default();
+        labels.extend(queue.map(|queue| ("kueue.x-k8s.io/queue-name".to_owned(), queue.to_owned())));
+        put(&seen.jobs, held);
+        conditions.into_iter().for_each(|conditions| put(&seen.workloads, workload(conditions)));
+        status.into_iter().for_each(|status| put(&seen.pods, pod(1, status)));
+        let state = match observed(&seen).attempts.remove(&1).unwrap().state {
+            AttemptState::Queued(waits) => format!("queued: {waits}"),
+            AttemptState::Running(_) => "running".to_owned(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(state, told, "{what}");
+    }
+}
+
+#[test]
+fn the_time_in_a_queue_is_none_in_which_an_attempt_has_to_come_to_work() {
+    let began = |queue: Option<&str>| {
+        let seen = seen(json!({ "phase": "Pending", "attempts": 1 }));
+        let mut admitted = job(1, "r", None);
+        let labels = admitted.metadata.labels.get_or_insert_default();
+        labels.extend(queue.map(|queue| ("kueue.x-k8s.io/queue-name".to_owned(), queue.to_owned())));
+        let start = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2027-01-15T08:40:00Z".parse().unwrap());
+        admitted.status.get_or_insert_default().start_time = Some(start);
+        put(&seen.jobs, admitted);
+        observed(&seen).attempts[&1].started_at.to_string()
+    };
+    assert_eq!(began(Some("team-a")), "2027-01-15T08:40:00Z");
+    assert_eq!(began(None), "2027-01-15T08:00:00Z");
 }

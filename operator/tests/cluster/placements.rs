@@ -51,7 +51,7 @@ fn job_of(spec: &BamRunSpec, access: Access) -> Job {
 }
 
 /// The file, what the manifest says, and who can use the claim.
-const JOBS: [(&str, &str, Access); 18] = [
+const JOBS: [(&str, &str, Access); 19] = [
     ("cpu", "", Access::Anywhere),
     ("nvidia", "compute: {accelerator: {nvidia: {}}}", Access::Anywhere),
     ("nvidia-t4", "compute: {accelerator: {nvidia: {product: Tesla-T4}}}", Access::Anywhere),
@@ -84,6 +84,7 @@ const JOBS: [(&str, &str, Access); 18] = [
     ),
     ("read-write-once", "compute: {accelerator: {nvidia: {}}}", Access::OneNode),
     ("read-write-once-pod", "", Access::OnePod),
+    ("queue", "queueName: team-a", Access::Anywhere),
     ("inputs-of-nvidia-h100-x8-gke", H100_X8, Access::Anywhere),
     ("inputs-of-tpu-spot-read-write-once", TPU_SPOT, Access::OneNode),
 ];

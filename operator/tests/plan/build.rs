@@ -31,6 +31,7 @@ pub fn experiment(tasks: &[&str]) -> BamExperiment {
         fetch: None,
         compute: Default::default(),
         priority_class_name: None,
+        queue_name: None,
         failure_policy: Default::default(),
         max_parallel_runs: None,
         suspend: false,

@@ -511,3 +511,20 @@ fn a_run_on_a_machine_that_does_not_answer_says_so_and_goes_on_waiting() {
     let back = plan(RUN, &teacher(), &observed, later());
     assert_eq!((back.status.phase, back.status.waiting_for.as_str()), (RunPhase::Running, ""));
 }
+
+#[test]
+fn in_a_queue_no_deadline_passes_and_it_can_be_stopped_there() {
+    let mut spec = teacher();
+    spec.failure_policy.pending_deadline_seconds = Some(1);
+    let mut observed = Observed { suspended: true, ..after([]) };
+    let queued = AttemptState::Queued("waits in the queue team-a: no quota".to_owned());
+    observed.attempts.insert(1, Attempt { started_at: start(), state: queued, removable: true });
+    let waits = plan(RUN, &spec, &observed, later());
+    assert_eq!(waits.status.phase, RunPhase::Pending);
+    assert_eq!(waits.status.waiting_for, "has begun attempt 1, which waits in the queue team-a: no quota");
+    assert_eq!((waits.status.conditions[0].reason.as_str(), waits.status.stopped), ("Queued", 1));
+    observed.status = waits.status;
+    let stopped = plan(RUN, &spec, &observed, later());
+    assert_eq!(stopped.actions.len(), 1, "{stopped:#?}");
+    assert_eq!(stopped.actions[0].action, Action::StopAttempt { run: RUN.to_owned(), number: 1 });
+}

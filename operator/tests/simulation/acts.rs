@@ -191,6 +191,7 @@ fn spec(wanted: &Experiment) -> BamExperimentSpec {
         fetch: None,
         compute: Default::default(),
         priority_class_name: None,
+        queue_name: None,
         failure_policy: FailurePolicy {
             application_retries: wanted.application_retries,
             infrastructure_retries: wanted.infrastructure_retries,

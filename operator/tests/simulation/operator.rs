@@ -135,6 +135,7 @@ fn settings(elects: bool) -> Settings {
         trainer_image: "trainer".to_owned(),
         trainer_image_pull_policy: "Never".to_owned(),
         namespace: None,
+        kueue: false,
         listen: ([127, 0, 0, 1], 0).into(),
         // The model's pods have no address: nobody is asked.
         progress_seconds: 600,
