@@ -77,6 +77,10 @@ impl World {
             }
             Act::Skew(seconds) => self.skew = seconds,
             Act::SkewMachines(seconds) => self.machines.skew = seconds,
+            Act::MuteLease(long) => {
+                self.network.muted = self.server.leader.and_then(|(leader, _)| leader);
+                self.heals(long, Heal::Lease);
+            }
         }
     }
 
@@ -93,6 +97,7 @@ impl World {
             Heal::Images => self.machines.images_broken = false,
             Heal::Claim => self.make_claim(),
             Heal::Operator => self.wishes.push(Wish::Start),
+            Heal::Lease => self.network.muted = None,
             Heal::Twin => self.wishes.push(Wish::KillOld),
         }
     }

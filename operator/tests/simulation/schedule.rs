@@ -111,6 +111,8 @@ pub enum Act {
     Twin(Millis),
     /// Its clock is so many seconds wrong from now on.
     Skew(i64),
+    /// The one that leads gets no answer about its lease, for so long; about everything else it does.
+    MuteLease(Millis),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,6 +171,11 @@ impl Schedule {
         }
         // A lease is many requests, and a long life of them.
         let elects = random.once_in(8);
+        if elects && random.once_in(2) {
+            let first = random.between(5_000, 120_000);
+            acts.push((When::At(first), Act::Twin(120_000)));
+            acts.push((When::At(first + random.between(1_000, 5_000)), Act::MuteLease(random.between(2_000, 40_000))));
+        }
         Self { seed, elects, experiments, acts }
     }
 }

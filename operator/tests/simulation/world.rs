@@ -52,6 +52,8 @@ pub struct Network {
     pub refusals: Vec<u16>,
     /// Whether the next requests, which get no answer, are carried out.
     pub swallows: Vec<bool>,
+    /// Whose requests about a lease get no answer.
+    pub muted: Option<Who>,
     /// Answers that nobody gets.
     pub silence: Vec<oneshot::Sender<Answer>>,
 }
@@ -105,6 +107,7 @@ pub enum Heal {
     Pods,
     Images,
     Claim,
+    Lease,
     /// A killed operator starts again.
     Operator,
     /// The older of two operators is killed.
