@@ -22,12 +22,13 @@ pub struct Violation {
 
 type Property = (&'static str, fn(&Life) -> Result<(), String>);
 
-pub const PROPERTIES: [Property; 11] = [
+pub const PROPERTIES: [Property; 12] = [
     ("an attempt's writes never touch another's", attempts_keep_apart),
     ("a student never starts before its targets are verified", students_wait),
     ("no hash is trained twice while a whole manifest of it exists", nothing_twice),
     ("suspended means nothing runs", suspended_is_quiet),
     ("what failed for good or was stopped stays so", over_is_over),
+    ("no status forgets an attempt", nothing_is_forgotten),
     ("budgets are never exceeded", budgets_hold),
     ("nothing fails without a cause", failures_have_causes),
     ("no conflict is of the operator's own doing", no_own_conflicts),
@@ -298,6 +299,27 @@ fn over_is_over(life: &Life) -> Result<(), String> {
     for (name, run) in objects.of("bamruns") {
         if life.unsettled.is_none() && !owners(run).any(|owner| experiments.contains(owner)) {
             return Err(format!("{name} is there, and nobody whose run it is"));
+        }
+    }
+    Ok(())
+}
+
+/// A status that was decided from an older look, and written over a newer one, would.
+fn nothing_is_forgotten(life: &Life) -> Result<(), String> {
+    for entry in &life.history.0 {
+        let What::Wrote { kind: "bamruns", name, before: Some(before), after: Some(after) } = &entry.what else {
+            continue;
+        };
+        let known = |run: &Value| {
+            let history = run.pointer("/status/history").and_then(Value::as_array);
+            let last = history.and_then(|history| history.last()?["number"].as_u64()).unwrap_or_default();
+            (run.pointer("/status/attempts").and_then(Value::as_u64).unwrap_or_default(), last)
+        };
+        let ((attempts, last), (attempts_now, last_now)) = (known(before), known(after));
+        if attempts_now < attempts || last_now < last {
+            return Err(format!(
+                "{name} spoke of {attempts} attempts, of which {last} were over, and speaks of {attempts_now} and {last_now}"
+            ));
         }
     }
     Ok(())
