@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bam_crds::experiment::{DistillSpec, StorageSpec, TeacherRef};
+use bam_crds::experiment::{DistillSpec, ExperimentPhase, StorageSpec, TeacherRef};
 use bam_crds::run::Role;
 use bam_crds::{BamExperimentSpec, BamExperimentStatus, BamRunSpec, Digest, names};
 
@@ -129,7 +129,10 @@ impl Search<'_> {
         let student = status.runs.iter().find(|run| run.role == Role::Student && run.trial == Some(1));
         match student.filter(|student| self.registry.run(&student.name).is_some()) {
             Some(student) => self.run(entry, &student.name, Some(experiment), &format!("experiment {experiment}")),
-            None => Err(unknown(format!("waits until experiment {experiment} begins to train its student"))),
+            None => Err(unknown(format!(
+                "waits until experiment {experiment} begins to train its student{}",
+                hint(&status)
+            ))),
         }
     }
 
@@ -172,6 +175,16 @@ impl Search<'_> {
             }
         }
         None
+    }
+}
+
+/// Why an experiment may never come to its student, and what to do.
+fn hint(status: &BamExperimentStatus) -> &'static str {
+    match status.phase {
+        ExperimentPhase::Failed => "; it has failed: raise its spec.retry, or name another one",
+        ExperimentPhase::Cancelled => "; it is cancelled, and never will: name another one",
+        ExperimentPhase::Suspended => "; it is suspended: set its spec.suspend to false",
+        _ => "",
     }
 }
 

@@ -244,11 +244,18 @@ fn a_teacher_that_cannot_be_told_is_waited_for_in_words() {
     elsewhere.storage = StorageSpec::from_uri("pvc://elsewhere").unwrap();
     names.experiments.insert("elsewhere".to_owned(), (elsewhere, BamExperimentStatus::default()));
     names.experiments.insert("young".to_owned(), (build::experiment(&["rte"]).spec, BamExperimentStatus::default()));
+    for phase in [ExperimentPhase::Failed, ExperimentPhase::Cancelled, ExperimentPhase::Suspended] {
+        let status = BamExperimentStatus { phase, ..Default::default() };
+        names.experiments.insert(format!("{phase:?}"), (build::experiment(&["rte"]).spec, status));
+    }
     let cases = [
         ("nowhere", "waits for experiment nowhere, which does not exist here"),
         ("single", "cannot learn rte from experiment single, which does not have that task"),
         ("elsewhere", "keeps its models in pvc://elsewhere and not in pvc://"),
         ("young", "waits until experiment young begins to train its student"),
+        ("Failed", "begins to train its student; it has failed: raise its spec.retry, or name another one"),
+        ("Cancelled", "begins to train its student; it is cancelled, and never will: name another one"),
+        ("Suspended", "begins to train its student; it is suspended: set its spec.suspend to false"),
         ("other", "in a circle (exp -> other -> exp)"),
         ("exp", "in a circle (exp -> exp)"),
     ];
