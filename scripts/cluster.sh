@@ -10,7 +10,7 @@
 #   archives FOLDER the images as files, for a registry of your own
 #   deploy          images and the Helm chart, for tests that bring their own data
 #   undeploy        the operator out of it again; experiments, runs and what trains stay
-#   kueue           Kueue, for tests of queues; no-kueue removes it
+#   kueue           Kueue, for tests of queues; no-kueue removes it, and build-kueue only builds it
 #   install         images, storage and the Helm chart (BAM_DIR=folder for your own data)
 #   env             print the shell line that points kubectl at the cluster
 #   status          what runs
@@ -249,6 +249,7 @@ main() {
       need_root "$@"
       run_as_one kueue kueue_up
       ;;
+    build-kueue) ensure_kueue ;;
     no-kueue)
       need_root "$@"
       kueue_down

@@ -171,6 +171,7 @@ prepare_cluster() {
   scripts/cluster.sh status >/dev/null 2>&1 || CLUSTER_IS_OURS=yes
   stage "cluster" scripts/cluster.sh up
   stage "operator into the cluster" env BAM_PROFILE=debug scripts/cluster.sh deploy
+  stage "Kueue" scripts/cluster.sh build-kueue
   # The failed stages count; the tests would only fail for the same reason.
   [[ " ${failed_stages[*]:-} " != *cluster* ]] || return 0
   export BAM_TEST_KUBECONFIG=$ours BAM_TEST_CLUSTER_SCRIPT=$REPO_ROOT/scripts/cluster.sh
