@@ -12,6 +12,7 @@ use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tracing::Instrument;
 
 use crate::plan::{Action, Plan, Planned, experiment, run};
 use queue::Queue;
@@ -199,7 +200,9 @@ type Passed<E> = (Subject, Duration, Result<Option<Timestamp>, E>);
 
 async fn timed<P: Platform>(platform: &P, subject: Subject) -> Passed<P::Error> {
     let began = Instant::now();
-    let result = pass(platform, &subject).await;
+    let Subject { kind, namespace, name } = &subject;
+    let span = tracing::info_span!("reconcile", kind = kind.noun(), namespace, name);
+    let result = pass(platform, &subject).instrument(span).await;
     (subject, began.elapsed(), result)
 }
 
@@ -235,7 +238,8 @@ async fn carry_out<P: Platform>(
 ) -> Result<Option<Timestamp>, P::Error> {
     let (mut again, mut failed) = (None, None);
     for Planned { title, action, why } in actions {
-        let outcome = match platform.execute(subject, action).await {
+        let span = tracing::info_span!("action", action = action.name(), run = action.run(), reason = why.reason());
+        let outcome = match platform.execute(subject, action).instrument(span).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 failed.get_or_insert(error);

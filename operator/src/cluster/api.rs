@@ -15,6 +15,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tracing::Instrument;
 
 use super::error::Error;
 use super::lease::Leadership;
@@ -307,7 +308,8 @@ impl Server {
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
         let began = Instant::now();
-        let result = match tokio::time::timeout(PATIENCE, call).await {
+        let span = tracing::info_span!("request", verb, kind);
+        let result = match tokio::time::timeout(PATIENCE, call).instrument(span).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(Error::Api { what: what.to_owned(), source: Box::new(source) }),
             Err(_) => Err(Error::Timeout { what: what.to_owned(), after: PATIENCE }),

@@ -26,6 +26,7 @@ pub mod serve;
 mod settings;
 mod start;
 pub mod story;
+mod telemetry;
 mod unseen;
 pub mod wake;
 mod watch;

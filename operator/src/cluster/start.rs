@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch as flag};
 use tokio::task::{JoinError, JoinSet};
-use tracing_subscriber::EnvFilter;
 
 use super::api::Server;
 use super::cache::Changed;
@@ -25,10 +24,9 @@ use super::metrics::{Metrics, State};
 use super::observe::Seen;
 use super::progress::{self, Told};
 use super::serve::{Health, Heartbeat, Readiness, serve};
-use super::settings::LogFormat;
 use super::unseen::Unseen;
 use super::watch::{Name, Reports, watch};
-use super::{BEAT, Clock, Cluster, Settings, queue, wake};
+use super::{BEAT, Clock, Cluster, Settings, queue, telemetry, wake};
 use crate::platform::{Subject, drive};
 
 const EXPERIMENTS: Name = Name { kind: "bamexperiments", readiness: "watch of bamexperiments" };
@@ -50,31 +48,27 @@ const MISSED_BEATS: u32 = 12;
 /// Runs the operator until SIGTERM or SIGINT.
 pub async fn main() -> ExitCode {
     let settings = Settings::parse();
-    start_log(settings.log_format);
-    match run(settings).await {
+    // Two providers in one program would be a panic at the first connection; this is the one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let telemetry = match telemetry::start(settings.log_format) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("traces: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn start_log(format: LogFormat) {
-    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "info".to_owned());
-    // Whoever makes a request tells of its failure, with what it was for.
-    let filter = if asked.contains("kube") { asked } else { format!("{asked},kube_client=off") };
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
+    };
+    drop(telemetry);
+    code
 }
 
 async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
-    // Two providers in one program would be a panic at the first connection; this is the one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = stop_signal()?;
     let client = client().await?;
     let listener = TcpListener::bind(settings.listen).await?;
