@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFacts, RunFacts};
 use super::job;
 use super::placement::Claim;
+use super::profiles::Profiles;
 use crate::plan::Why;
 use crate::plan::experiment::{self, Run};
 use crate::plan::graph;
@@ -37,6 +38,8 @@ pub struct Seen {
     pub hindrances: Cache<HindranceFacts>,
     /// Of volume claims.
     pub claims: Cache<ClaimFacts>,
+    /// Of profiles.
+    pub profiles: Profiles,
 }
 
 impl Seen {
@@ -59,6 +62,8 @@ impl Seen {
             limit: experiment.spec.max_parallel_runs,
             ..experiment::Observed::default()
         };
+        let profile = experiment.spec.compute.profile.as_ref();
+        seen.profile = profile.map(|profile| self.profiles.find(namespace, profile));
         let here = Namespace { seen: self, namespace };
         seen.teachers = teachers::find(name, &experiment.spec, &seen.status, &here);
         // The other runs have names only after this one has said what the inputs are.

@@ -32,6 +32,8 @@ pub struct World {
     pub wishes: Vec<Wish>,
     /// Seconds by which the operators' clock is wrong.
     pub skew: i64,
+    /// What the profile has said so far, counted.
+    pub profiles: u32,
     agenda: BTreeMap<(Millis, u64), Event>,
     serial: u64,
     writes: u32,
@@ -105,6 +107,7 @@ pub enum Heal {
     Pods,
     Images,
     Claim,
+    Profile,
     /// A killed operator starts again.
     Operator,
     /// The older of two operators is killed.
@@ -141,6 +144,7 @@ impl World {
             history: History::default(),
             wishes: vec![Wish::Start],
             skew: 0,
+            profiles: 0,
             agenda: BTreeMap::new(),
             serial: 0,
             writes: 0,
@@ -155,6 +159,9 @@ impl World {
         }
         world.later(PEACE, Event::Peace);
         world.make_claim();
+        if world.schedule.experiments.iter().any(|experiment| experiment.names_profile) {
+            world.write_profile();
+        }
         world
     }
 
