@@ -29,6 +29,7 @@ mod example;
 mod faults;
 mod obstacles;
 mod placement;
+mod profiles;
 mod shared_teachers;
 mod upheaval;
 mod wishes;
