@@ -79,7 +79,13 @@ fn each(verbs: &str, resource: &str) -> BTreeSet<String> {
 }
 
 fn what_the_operator_may_do() -> BTreeSet<String> {
+    let of_a_namespace = what_the_operator_may_do_in_a_namespace();
+    &of_a_namespace | &each("list watch", "bam.dev/clusterbamprofiles")
+}
+
+fn what_the_operator_may_do_in_a_namespace() -> BTreeSet<String> {
     [
+        each("list watch", "bam.dev/bamprofiles"),
         each("get list watch delete", "bam.dev/bamexperiments"),
         each("patch", "bam.dev/bamexperiments/status"),
         each("list watch create patch", "bam.dev/bamruns"),
@@ -109,7 +115,9 @@ fn it_installs_these_objects_and_no_others() {
         "ClusterRoleBinding - bam-operator",
         "ConfigMap bam-system bam-operator-dashboard",
         "CustomResourceDefinition - bamexperiments.bam.dev",
+        "CustomResourceDefinition - bamprofiles.bam.dev",
         "CustomResourceDefinition - bamruns.bam.dev",
+        "CustomResourceDefinition - clusterbamprofiles.bam.dev",
         "Deployment bam-system bam-operator",
         "Role bam-system bam-operator-lease",
         "RoleBinding bam-system bam-operator-lease",
@@ -163,7 +171,7 @@ fn the_operator_may_do_what_it_does_and_nothing_else() {
     let everywhere = rendered(&[]);
     assert_eq!(rights(one(&everywhere, "ClusterRole", "bam-operator")), what_the_operator_may_do());
     let here = rendered(&["watchNamespace=\"research\""]);
-    assert_eq!(rights(one(&here, "Role", "bam-operator")), what_the_operator_may_do());
+    assert_eq!(rights(one(&here, "Role", "bam-operator")), what_the_operator_may_do_in_a_namespace());
     let with_queues = rendered(&["kueue.enabled=true"]);
     let more = each("list watch", "kueue.x-k8s.io/workloads");
     assert_eq!(rights(one(&with_queues, "ClusterRole", "bam-operator")), &what_the_operator_may_do() | &more);
@@ -180,7 +188,7 @@ fn people_may_change_experiments_and_only_see_runs() {
     let objects = rendered(&[]);
     let edit = one(&objects, "ClusterRole", "bam-operator-edit");
     let verbs = "get list watch create update patch delete deletecollection";
-    assert_eq!(rights(edit), each(verbs, "bam.dev/bamexperiments"));
+    assert_eq!(rights(edit), &each(verbs, "bam.dev/bamexperiments") | &each(verbs, "bam.dev/bamprofiles"));
     assert_eq!(edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"], "true");
     let view = one(&objects, "ClusterRole", "bam-operator-view");
     assert_eq!(view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"], "true");
@@ -241,7 +249,8 @@ fn values_become_the_operators_flags() {
 #[test]
 fn the_definitions_are_those_of_the_types_and_stay_when_the_release_goes() {
     let objects = rendered(&[]);
-    for file in ["bamexperiments.bam.dev.yaml", "bamruns.bam.dev.yaml"] {
+    for kind in ["bamexperiments", "bamprofiles", "bamruns", "clusterbamprofiles"] {
+        let file = &format!("{kind}.bam.dev.yaml");
         let of_types = std::fs::read_to_string(root().join("crds").join(file)).unwrap();
         let of_chart = root().join("charts/bam-operator/crds-generated").join(file);
         assert!(std::fs::read_to_string(&of_chart).unwrap() == of_types, "{} is out of date", of_chart.display());

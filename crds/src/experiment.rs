@@ -14,6 +14,7 @@ use crate::hyperparameters::Decimal;
 use crate::identity::is_default;
 use crate::names::OBJECT_NAME_PATTERN;
 use crate::placement::{Accelerator, PodTemplate};
+use crate::profile::{ProfileInUse, ProfileRef};
 use crate::quantity::Quantity;
 use crate::report::TaskResult;
 use crate::run::{Role, RunPhase, RunProgress, Usage};
@@ -116,7 +117,7 @@ pub struct BamExperimentSpec {
     pub queue_name: Option<String>,
     /// How often a run is tried again.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub failure_policy: FailurePolicy,
+    pub failure_policy: FailurePolicyOverrides,
     /// Runs that may train at the same time. Default: 1 on a laptop, all on a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
@@ -445,6 +446,10 @@ pub struct ClaimSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": ACCELERATOR_ONCE, "message": "`resources` asks for accelerators too: remove nvidia.com/gpu and google.com/tpu there", "fieldPath": ".accelerator"}]))]
 pub struct ComputeSpec {
+    /// A profile, written by whoever knows the machines: it says all of this, `priorityClassName`, `queueName` and `failurePolicy`
+    /// where this manifest is silent. Runs are made with what it says then, and keep that when it changes. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileRef>,
     /// The trainer's container image. Default: the one that the operator was installed with. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = IMAGE_PATTERN))]
@@ -457,8 +462,8 @@ pub struct ComputeSpec {
     pub accelerator: Option<Accelerator>,
     /// Train on spot machines, which are cheap and can be taken away (Spot VMs of GKE and AKS, spot instances of EKS and
     /// Karpenter). Default false. Not used by `bam run`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub spot: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spot: Option<bool>,
     /// What else pods get. Not used by `bam run`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pod_template: PodTemplate,
@@ -476,12 +481,12 @@ pub struct ComputeSpec {
     #[schemars(range(min = 1, max = 100_000_000))]
     pub save_checkpoints_steps: Option<u32>,
     /// Also predict the test splits. Default false.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub write_test_outputs: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_test_outputs: Option<bool>,
     /// What is kept of a run's Jobs and pods, and so of its logs, when they are over: of one that failed the last (OnFailure),
     /// all (Always) or none (Never). They go with the run. Default OnFailure. Not used by `bam run`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub keep_jobs: KeepJobs,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_jobs: Option<KeepJobs>,
 }
 
 /// What is kept of the Jobs of a run.
@@ -515,6 +520,38 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": RESOURCE_NAMES, "message": RESOURCE_NAMES_MESSAGE}]))]
     pub limits: BTreeMap<String, Quantity>,
+}
+
+/// How often a run is tried again, by whose fault it was, as far as somebody says so. A checkpoint written on SIGTERM costs
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailurePolicyOverrides {
+    /// Retries after a crash, an internal error or a diverged loss. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub application_retries: Option<u32>,
+    /// Retries after a lost node, a kill, or a store that could not be reached. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub infrastructure_retries: Option<u32>,
+    /// Seconds that an attempt may wait for a machine, an image or a volume, not counting those in a queue. Then its run has
+    /// failed. Default: as long as it takes. Not used by `bam run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub pending_deadline_seconds: Option<u32>,
+}
+
+impl FailurePolicyOverrides {
+    /// These, and where they are silent, the defaults.
+    pub fn resolve(&self) -> FailurePolicy {
+        let default = FailurePolicy::default();
+        FailurePolicy {
+            application_retries: self.application_retries.unwrap_or(default.application_retries),
+            infrastructure_retries: self.infrastructure_retries.unwrap_or(default.infrastructure_retries),
+            pending_deadline_seconds: self.pending_deadline_seconds,
+        }
+    }
 }
 
 /// How often a run is tried again, by whose fault it was. A checkpoint written on SIGTERM costs nothing.
@@ -613,6 +650,9 @@ pub struct BamExperimentStatus {
     /// The teachers that have passed their quality gate, by task: the runs that teach.
     #[serde(default, skip_serializing_if = "is_default")]
     pub passed_gate: BTreeMap<String, Vec<String>>,
+    /// The profile that its next runs are made with, if it names one and that can be read; of what is over, the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileInUse>,
     /// Every run, in the order in which they can start.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -14,6 +14,8 @@ pub mod names;
 pub mod nearest;
 #[cfg(feature = "kube")]
 pub mod placement;
+#[cfg(feature = "kube")]
+pub mod profile;
 pub mod quantity;
 pub mod report;
 #[cfg(feature = "kube")]
@@ -37,9 +39,11 @@ pub use task::{CustomTask, TaskFiles};
 #[cfg(feature = "kube")]
 pub use experiment::{BamExperiment, BamExperimentSpec, BamExperimentStatus};
 #[cfg(feature = "kube")]
+pub use profile::{BamProfile, BamProfileSpec, ClusterBamProfile};
+#[cfg(feature = "kube")]
 pub use run::{BamRun, BamRunSpec, BamRunStatus};
 
-/// The API group of both resources.
+/// The API group of all resources.
 pub const GROUP: &str = "bam.dev";
-/// The API version of both resources.
+/// The API version of all resources.
 pub const VERSION: &str = "v1alpha1";

@@ -3,7 +3,7 @@
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
-use crate::{BamExperiment, BamRun};
+use crate::{BamExperiment, BamProfile, BamRun, ClusterBamProfile};
 
 const HEADER: &str = "# Generated from the types in crds/src by `make gen`. Do not edit.\n";
 
@@ -17,14 +17,39 @@ pub fn run() -> Value {
     printable(&BamRun::crd())
 }
 
+/// The CRD of `BamProfile`.
+pub fn profile() -> Value {
+    without_profile(printable(&BamProfile::crd()))
+}
+
+/// The CRD of `ClusterBamProfile`.
+pub fn cluster_profile() -> Value {
+    without_profile(printable(&ClusterBamProfile::crd()))
+}
+
+/// All of them.
+pub fn all() -> [Value; 4] {
+    [experiment(), run(), profile(), cluster_profile()]
+}
+
+/// What a profile says of runs is what an experiment says of them, but for the profile that it names.
+fn without_profile(mut crd: Value) -> Value {
+    let compute = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/compute/properties";
+    let compute = crd.pointer_mut(compute).and_then(Value::as_object_mut).expect("a profile has `compute`");
+    compute.remove("profile").expect("an experiment can name a profile");
+    crd
+}
+
 /// The generated files: name and content.
 ///
 /// # Panics
 /// If a CRD cannot be written as YAML, which would be a mistake in this crate.
-pub fn files() -> [(&'static str, String); 2] {
-    let yaml =
-        |crd: &Value| HEADER.to_owned() + &serde_saphyr::to_string(crd).expect("a CRD is plain JSON, which is YAML");
-    [("bamexperiments.bam.dev.yaml", yaml(&experiment())), ("bamruns.bam.dev.yaml", yaml(&run()))]
+pub fn files() -> [(String, String); 4] {
+    all().map(|crd| {
+        let name = crd.pointer("/metadata/name").and_then(Value::as_str).expect("a CRD has a name");
+        let yaml = serde_saphyr::to_string(&crd).expect("a CRD is plain JSON, which is YAML");
+        (format!("{name}.yaml"), HEADER.to_owned() + &yaml)
+    })
 }
 
 /// A CRD's schema of the whole object (`openAPIV3Schema`).

@@ -11,7 +11,7 @@
 //!   that stands here replaces the sound one.
 //! - `before`: the specification of the same object before. The case is an update then, on which `bam check` has no opinion;
 //!   the rules of the schema, as `bam check` reads them, stand for it.
-//! - `run`: the whole specification of a run.
+//! - `run`: the whole specification of a run. `profile`: that of a BamProfile.
 //! - `manifest`: the whole file instead, with `<head>` for the API version and the kind, and `<spec>` for the sound spec.
 //! - `<253*a>` is 253 times an `a`, and a `#` in it the count; `<config>` is a run's configuration.
 //!
@@ -21,7 +21,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bam_crds::{BamExperiment, BamRun, schema};
+use bam_crds::{BamExperiment, BamProfile, BamRun, ClusterBamProfile, schema};
 use bam_operator::manifest;
 use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 
 const HEAD: &str = "apiVersion: bam.dev/v1alpha1\nkind: BamExperiment";
 const RUN: &str = "apiVersion: bam.dev/v1alpha1\nkind: BamRun";
+const PROFILE: &str = "apiVersion: bam.dev/v1alpha1\nkind: BamProfile";
 const SOUND: [&str; 3] = [
     "tasks: [{name: rte}, {name: mrpc}]",
     "model: {pretrained: tiny}",
@@ -51,6 +52,7 @@ struct Row {
     at: Option<String>,
     spec: Option<String>,
     run: Option<String>,
+    profile: Option<String>,
     manifest: Option<String>,
     before: Option<String>,
 }
@@ -64,7 +66,15 @@ struct Case {
     before: Option<String>,
     /// The faulty fields; none: it is good.
     at: BTreeSet<String>,
-    is_run: bool,
+    /// What it is said to be. (A file may hold others.)
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Experiment,
+    Run,
+    Profile,
 }
 
 impl Case {
@@ -77,14 +87,19 @@ impl Case {
         let name = format!("{file}: {verdict}: {sentence}");
         let at: BTreeSet<_> = row.at.iter().flat_map(|at| at.split(", ")).map(|at| at.trim().to_owned()).collect();
         assert_eq!(row.bad.is_some(), !at.is_empty(), "{name}: a bad case, and no good one, says `at` what it is bad");
-        let is_run = row.run.is_some();
-        let object = |spec: &str| if is_run { run(spec) } else { experiment(spec) };
-        let text = match (&row.spec, &row.run, &row.manifest) {
-            (Some(spec), None, None) | (None, Some(spec), None) => object(spec),
-            (None, None, Some(text)) => fill(text),
-            _ => panic!("{name}: say one of `spec`, `run` and `manifest`"),
+        let (kind, text) = match (&row.spec, &row.run, &row.profile, &row.manifest) {
+            (Some(spec), None, None, None) => (Kind::Experiment, experiment(spec)),
+            (None, Some(spec), None, None) => (Kind::Run, run(spec)),
+            (None, None, Some(spec), None) => (Kind::Profile, profile(spec)),
+            (None, None, None, Some(text)) => (Kind::Experiment, fill(text)),
+            _ => panic!("{name}: say one of `spec`, `run`, `profile` and `manifest`"),
         };
-        Self { name, text, before: row.before.as_deref().map(object), at, is_run }
+        let before = row.before.as_deref().map(|spec| match kind {
+            Kind::Experiment => experiment(spec),
+            Kind::Run => run(spec),
+            Kind::Profile => profile(spec),
+        });
+        Self { name, text, before, at, kind }
     }
 }
 
@@ -111,6 +126,11 @@ fn experiment(spec: &str) -> String {
 
 fn run(spec: &str) -> String {
     fill(&format!("{RUN}\nmetadata: {{name: run-0123456789abcdef}}\n{}", indented(spec.lines())))
+}
+
+fn profile(spec: &str) -> String {
+    let spec = if spec.is_empty() { "spec: {}\n".to_owned() } else { indented(spec.lines()) };
+    fill(&format!("{PROFILE}\nmetadata: {{name: x}}\n{spec}"))
 }
 
 /// The sound specification, but for what `spec` says otherwise.
@@ -153,7 +173,7 @@ fn bam_check_gives_every_verdict_of_the_table() {
     let mut disagreements = Vec::new();
     for case in cases() {
         let (found, said) = match &case.before {
-            None if !case.is_run => checked(&case.text),
+            None if case.kind != Kind::Run => checked(&case.text),
             before => by_the_rules(&case, before.as_deref()),
         };
         if found != case.at {
@@ -165,7 +185,8 @@ fn bam_check_gives_every_verdict_of_the_table() {
 
 fn checked(text: &str) -> (BTreeSet<String>, Vec<String>) {
     let manifest = manifest::read(text);
-    assert_eq!(manifest.experiments.is_empty(), !manifest.faults.is_empty());
+    let is_empty = manifest.experiments.is_empty() && manifest.profiles.is_empty();
+    assert_eq!(is_empty, !manifest.faults.is_empty());
     let path = |path: &str| if path.is_empty() { "document".to_owned() } else { path.to_owned() };
     let paths = manifest.faults.iter().map(|fault| path(&fault.path)).collect();
     (paths, manifest.faults.iter().map(ToString::to_string).collect())
@@ -173,7 +194,11 @@ fn checked(text: &str) -> (BTreeSet<String>, Vec<String>) {
 
 /// For what `bam check` does not read: runs and updates.
 fn by_the_rules(case: &Case, before: Option<&str>) -> (BTreeSet<String>, Vec<String>) {
-    let crd = if case.is_run { schema::run() } else { schema::experiment() };
+    let crd = match case.kind {
+        Kind::Experiment => schema::experiment(),
+        Kind::Run => schema::run(),
+        Kind::Profile => schema::profile(),
+    };
     let faults = manifest::judge(&crd, &case.text, before);
     let faults = faults.into_iter().map(|fault| (fault.path.clone(), fault.to_string()));
     faults.unzip()
@@ -275,10 +300,19 @@ impl Cluster {
 
     /// The verdict on one document.
     async fn judge(&self, case: &Case, document: &str) -> Answer {
-        let kind = if case.is_run { "bamruns" } else { "bamexperiments" };
         let said: Value = serde_saphyr::from_str(document).unwrap_or_default();
         let namespace = said.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or(&self.namespace);
-        let all = format!("/apis/bam.dev/v1alpha1/namespaces/{namespace}/{kind}");
+        let all = match said["kind"].as_str() {
+            Some("ClusterBamProfile") => "/apis/bam.dev/v1alpha1/clusterbamprofiles".to_owned(),
+            kind => {
+                let kind = match kind {
+                    Some("BamRun") => "bamruns",
+                    Some("BamProfile") => "bamprofiles",
+                    _ => "bamexperiments",
+                };
+                format!("/apis/bam.dev/v1alpha1/namespaces/{namespace}/{kind}")
+            }
+        };
         let dry = "dryRun=All&fieldValidation=Strict";
         let Some(before) = &case.before else {
             return self.send(Method::POST, &format!("{all}?{dry}"), YAML, document).await;
@@ -322,20 +356,36 @@ impl Cluster {
         if !case.at.is_empty() {
             return Some("it accepts this".to_owned());
         }
-        if case.is_run {
+        if case.kind == Kind::Run {
             return accepted
                 .into_iter()
                 .find_map(|run| serde_json::from_value::<BamRun>(run).err())
                 .map(|it| it.to_string());
         }
         // What the operator reads from the cluster is what `bam run` reads from the file.
-        let there: Result<Vec<BamExperiment>, _> = accepted.into_iter().map(serde_json::from_value).collect();
-        let here = manifest::read(&case.text).experiments;
+        let there: Result<Vec<Value>, _> = accepted.into_iter().map(specified).collect();
+        let here = manifest::read(&case.text);
+        let experiments = here.experiments.iter().map(|it| json!(it.spec));
+        let mut here: Vec<_> = experiments.chain(here.profiles.iter().map(|it| json!(it.spec))).collect();
         match there {
-            Ok(there) if there.iter().map(|it| &it.spec).eq(here.iter().map(|it| &it.spec)) => None,
-            Ok(there) => Some(format!("it reads something else: {}, not {}", json!(there), json!(here))),
+            Ok(mut there) => {
+                // In a file they may stand in any order.
+                there.sort_by_key(ToString::to_string);
+                here.sort_by_key(ToString::to_string);
+                let other = || Some(format!("it reads something else: {}, not {}", json!(there), json!(here)));
+                if there == here { None } else { other() }
+            }
             Err(error) => Some(format!("the operator cannot read it: {error}")),
         }
+    }
+}
+
+/// What the operator reads of an object: its specification, and nothing that its type does not have.
+fn specified(object: Value) -> serde_json::Result<Value> {
+    match object["kind"].as_str() {
+        Some("BamProfile") => serde_json::from_value::<BamProfile>(object).map(|it| json!(it.spec)),
+        Some("ClusterBamProfile") => serde_json::from_value::<ClusterBamProfile>(object).map(|it| json!(it.spec)),
+        _ => serde_json::from_value::<BamExperiment>(object).map(|it| json!(it.spec)),
     }
 }
 
@@ -387,6 +437,7 @@ fn whole() -> [Value; 2] {
         "compute": {
             "image": "trainer:1", "threads": 4, "microBatchTokens": 4096, "saveCheckpointsSteps": 100,
             "writeTestOutputs": true, "keepJobs": "Always", "spot": true,
+            "profile": {"name": "l4", "kind": "ClusterBamProfile"},
             "accelerator": {"nvidia": {"count": 2, "product": "NVIDIA-L4"}},
             "podTemplate": {
                 "metadata": {"labels": {"team": "nlp"}, "annotations": {"note": "all"}},
@@ -457,6 +508,28 @@ fn the_whole_experiments_are_sound_and_have_every_field() {
     }
     let missing: Vec<_> = fields(spec, "").into_iter().filter(|field| !there.contains(field)).collect();
     assert_eq!(missing, Vec::<String>::new(), "put them into `whole`");
+}
+
+/// A profile says of runs what an experiment says of them.
+#[test]
+fn the_whole_profiles_are_sound_and_have_every_field() {
+    for (kind, crd) in [("BamProfile", schema::profile()), ("ClusterBamProfile", schema::cluster_profile())] {
+        let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
+        let mut there = BTreeSet::new();
+        for mut object in whole() {
+            let spec = object["spec"].as_object_mut().unwrap();
+            spec.retain(|field, _| {
+                ["compute", "priorityClassName", "queueName", "failurePolicy"].contains(&field.as_str())
+            });
+            spec["compute"].as_object_mut().unwrap().remove("profile");
+            object["kind"] = kind.into();
+            let (faults, said) = checked(&object.to_string());
+            assert!(faults.is_empty(), "{}", said.join("\n"));
+            there.extend(filled(schema, &object["spec"], ""));
+        }
+        let missing: Vec<_> = fields(schema, "").into_iter().filter(|field| !there.contains(field)).collect();
+        assert_eq!(missing, Vec::<String>::new(), "{kind}");
+    }
 }
 
 /// What people, editors and templates may put into a field.
@@ -530,7 +603,7 @@ fn places(value: &Value, pointer: &str) -> Vec<String> {
 fn judged_here(texts: &[(String, String)]) -> Vec<(Case, Vec<String>)> {
     let judge = |(name, text): &(String, String)| {
         let (at, said) = checked(text);
-        (Case { name: name.clone(), text: text.clone(), before: None, at, is_run: false }, said)
+        (Case { name: name.clone(), text: text.clone(), before: None, at, kind: Kind::Experiment }, said)
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {

@@ -31,6 +31,7 @@ mod faults;
 mod obstacles;
 mod outage;
 mod placement;
+mod profiles;
 mod queue;
 mod shared_teachers;
 mod upheaval;

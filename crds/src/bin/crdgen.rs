@@ -7,7 +7,7 @@ fn main() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for folder in ["crds", "charts/bam-operator/crds-generated"] {
         for (file, yaml) in bam_crds::schema::files() {
-            std::fs::write(root.join(folder).join(file), yaml)?;
+            std::fs::write(root.join(folder).join(&file), yaml)?;
             println!("{folder}/{file}");
         }
     }

@@ -1,6 +1,6 @@
 //! `bam check`: everything that is wrong with a manifest, with the verdict of an API server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Exit, input, say};
 use crate::manifest;
@@ -8,13 +8,21 @@ use crate::manifest;
 /// Arguments of `bam check`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The manifest; `-` for standard input.
-    #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
+    /// The manifest; `-` for standard input. May stand several times.
+    #[arg(short, long, value_name = "FILE", required = true)]
+    file: Vec<PathBuf>,
 }
 
 pub fn check(arguments: &Arguments) -> Result<(), Exit> {
-    let file = &arguments.file;
+    let mut is_sound = true;
+    for file in &arguments.file {
+        is_sound &= check_one(file)?;
+    }
+    if is_sound { Ok(()) } else { Err(Exit::Faults) }
+}
+
+/// Is there nothing wrong with it?
+fn check_one(file: &Path) -> Result<bool, Exit> {
     let manifest = manifest::read(&input::text(file)?);
     let mut text = String::new();
     for note in &manifest.notes {
@@ -23,12 +31,13 @@ pub fn check(arguments: &Arguments) -> Result<(), Exit> {
     for fault in &manifest.faults {
         text += &format!("{}\n", input::locate(file, fault));
     }
-    let names: Vec<_> = manifest.experiments.iter().filter_map(|it| it.metadata.name.as_deref()).collect();
+    let experiments = manifest.experiments.iter().filter_map(|it| it.metadata.name.clone());
+    let names: Vec<_> = experiments.chain(manifest.profiles.iter().map(|it| it.named.to_string())).collect();
     text += &match manifest.faults.len() {
         0 => format!("{}: no faults ({})\n", file.display(), names.join(", ")),
         1 => "1 fault\n".to_owned(),
         count => format!("{count} faults\n"),
     };
     say(&text);
-    if manifest.faults.is_empty() { Ok(()) } else { Err(Exit::Faults) }
+    Ok(manifest.faults.is_empty())
 }

@@ -19,19 +19,18 @@ pub struct Arguments {
     /// The name of an experiment that was run before.
     #[arg(required_unless_present = "file")]
     experiment: Option<String>,
-    /// Or its manifest.
+    /// Or its manifest. May stand several times.
     #[arg(short, long, value_name = "FILE", conflicts_with = "experiment")]
-    file: Option<PathBuf>,
+    file: Vec<PathBuf>,
     #[command(flatten)]
     bam_dir: BamDir,
 }
 
 pub fn explain(arguments: &Arguments) -> Result<(), Exit> {
     let bam_dir = arguments.bam_dir.absolute()?;
-    let experiments = match (&arguments.file, &arguments.experiment) {
-        (Some(file), _) => input::experiments(file)?,
-        (None, Some(name)) => vec![input::remembered(name, &bam_dir)?],
-        (None, None) => Vec::new(),
+    let experiments = match &arguments.experiment {
+        None => input::experiments(&arguments.file)?,
+        Some(name) => vec![input::remembered(name, &bam_dir)?],
     };
     for experiment in experiments {
         let look = look(experiment, &bam_dir)?;

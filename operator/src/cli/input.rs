@@ -1,14 +1,15 @@
 //! Manifests from the command line.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bam_crds::BamExperiment;
 
 use super::{Exit, complain};
 use crate::local::Mode;
 use crate::local::ledger::Ledger;
-use crate::manifest::{self, Fault, Manifest};
+use crate::manifest::{self, Fault, NO_EXPERIMENT, Profile};
+use crate::plan::profile;
 
 /// The text of a file; `-` is standard input.
 pub fn text(file: &Path) -> Result<String, Exit> {
@@ -21,19 +22,48 @@ pub fn text(file: &Path) -> Result<String, Exit> {
     read.map_err(|error| Exit::failed(format!("cannot read {}: {error}", file.display())))
 }
 
-/// The experiments of a file without faults. Faults are said.
-pub fn experiments(file: &Path) -> Result<Vec<BamExperiment>, Exit> {
-    let Manifest { experiments, faults, notes } = manifest::read(&text(file)?);
-    for note in &notes {
-        complain(&format!("note: {}", locate(file, note)));
+/// The experiments of files without faults, each with what its profile says where that is in one of them. Faults are said.
+pub fn experiments(files: &[PathBuf]) -> Result<Vec<BamExperiment>, Exit> {
+    let (mut experiments, mut profiles, mut is_sound) = (Vec::new(), Vec::new(), true);
+    for file in files {
+        let manifest = manifest::read(&text(file)?);
+        for note in &manifest.notes {
+            complain(&format!("note: {}", locate(file, note)));
+        }
+        for fault in &manifest.faults {
+            complain(&locate(file, fault));
+        }
+        is_sound &= manifest.faults.is_empty();
+        experiments.extend(manifest.experiments);
+        profiles.extend(manifest.profiles);
     }
-    if faults.is_empty() {
-        return Ok(experiments);
+    if !is_sound {
+        return Err(Exit::Faults);
     }
-    for fault in &faults {
-        complain(&locate(file, fault));
+    if experiments.is_empty() {
+        let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        return Err(Exit::failed(format!("{}: {NO_EXPERIMENT}", files.join(", "))));
     }
-    Err(Exit::Faults)
+    experiments.iter_mut().for_each(|experiment| resolve(experiment, &profiles));
+    Ok(experiments)
+}
+
+/// Here nobody has profiles but those that are given.
+fn resolve(experiment: &mut BamExperiment, profiles: &[Profile]) {
+    let Some(named) = &experiment.spec.compute.profile else { return };
+    let namespace = experiment.metadata.namespace.as_ref();
+    let is_it = |profile: &&Profile| {
+        let elsewhere = profile.namespace.as_ref().zip(namespace).is_some_and(|(its, ours)| its != ours);
+        profile.named == *named && !elsewhere
+    };
+    match profiles.iter().find(is_it) {
+        Some(profile) => experiment.spec = profile::resolve(&experiment.spec, &profile.spec),
+        None => complain(&format!(
+            "note: {}: {named} is not among what was given: what it says of pods is not used here, and what it says of threads, \
+             checkpoints and retries neither",
+            experiment.metadata.name.as_deref().unwrap_or_default()
+        )),
+    }
 }
 
 /// An experiment that was run before, by its name.

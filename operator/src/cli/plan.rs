@@ -19,9 +19,9 @@ use crate::plan::{Why, retry};
 /// Arguments of `bam plan`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The manifest; `-` for standard input.
-    #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
+    /// The manifest; `-` for standard input. May stand several times.
+    #[arg(short, long, value_name = "FILE", required = true)]
+    file: Vec<PathBuf>,
     #[command(flatten)]
     bam_dir: BamDir,
     /// Do not read the data: runs whose inputs were never checked have no names then.
@@ -113,7 +113,7 @@ fn tree(look: &Look, graph: &Graph, seen: &Observed, unknown: Option<&str>) -> S
     }
     text.extend(graph.obstacles().map(|obstacle| obstacle + "\n"));
     text += "\nIf an attempt does not end well:\n";
-    for line in retry::in_words(&look.experiment.spec.failure_policy) {
+    for line in retry::in_words(&look.experiment.spec.failure_policy.resolve()) {
         text += &format!("  {line}\n");
     }
     text
@@ -185,7 +185,8 @@ fn shape(experiment: &BamExperiment) -> String {
 fn standing(look: &Look, node: &Node, seen: &Observed, why: &Why) -> String {
     match seen.runs.get(&node.name) {
         Some(run) if run.made_by != look.name() => {
-            let joined = Why::Joined { by: run.made_by.clone(), differences: run.differences(node) };
+            let joined =
+                Why::Joined { by: run.made_by.clone(), differences: run.differences(node, &look.experiment.spec) };
             format!("{why}; {joined}")
         }
         _ => why.to_string(),

@@ -17,9 +17,9 @@ use crate::platform::drive;
 /// Arguments of `bam run`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The manifest; `-` for standard input.
-    #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
+    /// The manifest; `-` for standard input. May stand several times.
+    #[arg(short, long, value_name = "FILE", required = true)]
+    file: Vec<PathBuf>,
     #[command(flatten)]
     bam_dir: BamDir,
     /// Runs that train at the same time [default: the manifest's maxParallelRuns, else 1].

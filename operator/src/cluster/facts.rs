@@ -1,7 +1,9 @@
 //! What the operator keeps of the objects that it watches: a few facts of each.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
+use bam_crds::profile::Profile;
 use bam_crds::{BamExperiment, BamRun, BamRunSpec, BamRunStatus, Digest, RunReport, names};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -15,6 +17,7 @@ use super::job::CONTAINER;
 use super::placement::Access;
 use crate::plan::Reopened;
 use crate::plan::experiment::is_halted;
+use crate::plan::profile::Found;
 use crate::plan::retry::Held;
 
 /// Facts about one object.
@@ -83,6 +86,27 @@ impl ExperimentFacts {
     /// The experiment, if it can be understood and is to stay.
     pub fn living(&self) -> Option<&BamExperiment> {
         self.experiment.as_ref().ok().filter(|experiment| experiment.metadata.deletion_timestamp.is_none())
+    }
+}
+
+/// A profile of either kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfileFacts<K> {
+    /// What it says; or why it cannot be understood.
+    pub found: Result<Found, String>,
+    kind: PhantomData<K>,
+}
+
+impl<K: Profile + Clone + PartialEq + Send + Sync + 'static> Facts for ProfileFacts<K> {
+    type Object = DeserializeGuard<K>;
+
+    fn of(object: &Self::Object) -> Self {
+        let found = object.0.as_ref().map_err(|invalid| invalid.error.clone());
+        let found = found.map(|profile| Found {
+            generation: profile.meta().generation.unwrap_or_default(),
+            spec: profile.says().clone(),
+        });
+        Self { found, kind: PhantomData }
     }
 }
 

@@ -37,10 +37,19 @@ pub const ACTIONS: [&str; 7] =
 /// What becomes of it.
 pub const OUTCOMES: [&str; 4] = ["done", "done_before", "not_now", "error"];
 /// What it watches.
-pub const WATCHED: [&str; 7] =
-    ["bamexperiments", "bamruns", "jobs", "pods", "persistentvolumeclaims", "events", "workloads"];
+pub const WATCHED: [&str; 9] = [
+    "bamexperiments",
+    "bamruns",
+    "bamprofiles",
+    "clusterbamprofiles",
+    "jobs",
+    "pods",
+    "persistentvolumeclaims",
+    "events",
+    "workloads",
+];
 /// What can be of a form that it does not understand.
-pub const DECODED: [&str; 2] = ["bamexperiments", "bamruns"];
+pub const DECODED: [&str; 4] = ["bamexperiments", "bamruns", "bamprofiles", "clusterbamprofiles"];
 /// What it asks of the API server beside its watches.
 pub const REQUESTS: [(&str, &str); 15] = [
     ("get", "bamexperiments"),

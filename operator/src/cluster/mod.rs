@@ -6,7 +6,7 @@
 //!                                          progress
 //! ```
 //!
-//! The files without a client in them are pure: [`facts`], [`observe`], [`wake`], [`job`], [`placement`], [`story`].
+//! The files without a client in them are pure: [`facts`], [`observe`], [`wake`], [`job`], [`placement`], [`profiles`], [`story`].
 
 mod api;
 pub mod cache;
@@ -19,6 +19,7 @@ mod lease;
 pub mod metrics;
 pub mod observe;
 pub mod placement;
+pub mod profiles;
 mod progress;
 mod publish;
 pub mod queue;

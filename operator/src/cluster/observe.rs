@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFacts, RunFacts};
 use super::job;
 use super::placement::Claim;
+use super::profiles::Profiles;
 use super::queue::WorkloadFacts;
 use crate::plan::Why;
 use crate::plan::experiment::{self, Run};
@@ -40,6 +41,8 @@ pub struct Seen {
     pub claims: Cache<ClaimFacts>,
     /// Of what Kueue says of the runs' Jobs.
     pub workloads: Cache<WorkloadFacts>,
+    /// Of profiles.
+    pub profiles: Profiles,
 }
 
 impl Seen {
@@ -62,6 +65,8 @@ impl Seen {
             limit: experiment.spec.max_parallel_runs,
             ..experiment::Observed::default()
         };
+        let profile = experiment.spec.compute.profile.as_ref();
+        seen.profile = profile.map(|profile| self.profiles.find(namespace, profile));
         let here = Namespace { seen: self, namespace };
         seen.teachers = teachers::find(name, &experiment.spec, &seen.status, &here);
         // The other runs have names only after this one has said what the inputs are.

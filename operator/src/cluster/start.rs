@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bam_crds::names;
+use bam_crds::profile::ProfileKind;
 use clap::Parser;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::events::{Recorder, Reporter};
@@ -17,11 +18,12 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::api::Server;
 use super::cache::Changed;
-use super::facts::{PodFacts, RunFacts};
+use super::facts::{PodFacts, ProfileFacts, RunFacts};
 use super::job::Trainer;
 use super::lease::{Candidate, Leadership};
 use super::metrics::{Metrics, State};
 use super::observe::Seen;
+use super::profiles::{self, OF_NO_NAMESPACE};
 use super::progress::{self, Told};
 use super::serve::{Health, Heartbeat, Readiness, serve};
 use super::unseen::Unseen;
@@ -34,6 +36,8 @@ const RUNS: Name = Name { kind: "bamruns", readiness: "watch of bamruns" };
 const JOBS: Name = Name { kind: "jobs", readiness: "watch of jobs" };
 const PODS: Name = Name { kind: "pods", readiness: "watch of pods" };
 const HINDRANCES: Name = Name { kind: "events", readiness: "watch of events" };
+const PROFILES: Name = Name { kind: "bamprofiles", readiness: "watch of bamprofiles" };
+const CLUSTER_PROFILES: Name = Name { kind: "clusterbamprofiles", readiness: "watch of clusterbamprofiles" };
 const CLAIMS: Name = Name { kind: "persistentvolumeclaims", readiness: "watch of persistentvolumeclaims" };
 
 const WORKLOADS: Name = Name { kind: "workloads", readiness: "watch of workloads" };
@@ -99,7 +103,9 @@ pub struct Outside {
 /// Whom an operator tells how it is: nothing was seen yet, and nothing counted.
 pub fn reports() -> Reports {
     let health = Health {
-        readiness: Readiness::new([EXPERIMENTS, RUNS, JOBS, PODS, CLAIMS].map(|name| name.readiness)),
+        readiness: Readiness::new(
+            [EXPERIMENTS, RUNS, JOBS, PODS, CLAIMS, PROFILES, CLUSTER_PROFILES].map(|name| name.readiness),
+        ),
         heartbeat: Heartbeat::new(BEAT * MISSED_BEATS),
     };
     Reports { health: Arc::new(health), metrics: Arc::new(Metrics::new()) }
@@ -230,7 +236,7 @@ fn start_watches(
             let api = api(client, namespace);
             tasks.spawn(async move {
                 let changed = |changed| send(&wake, $wakes(&seen, &changed));
-                watch($name, api, $config, reports, &seen.$cache, changed).await
+                watch($name, api, $config, reports, &seen.$cache, changed, |_| false).await
             });
         }};
     }
@@ -248,6 +254,48 @@ fn start_watches(
     // Those alone that tell why a Job has no pod. Nothing else waits for them.
     start!(HINDRANCES, hindrances(), hindrances, |_: &Seen, changed: &_| wake::by_part(changed));
     start!(CLAIMS, Config::default(), claims, wake::by_claim);
+    macro_rules! start_profiles {
+        ($name:expr, $kind:ident, $api:expr, $cache:ident) => {{
+            let (seen, wake, reports, api) = (seen.clone(), wake.clone(), reports.clone(), $api);
+            tasks.spawn(async move {
+                let changed = |changed: Changed<_>| {
+                    tell_undecodable($name, &changed);
+                    send(&wake, wake::by_profile(&seen, ProfileKind::$kind, &changed));
+                };
+                let refused = |code| is_unreadable(&seen, &wake, ProfileKind::$kind, code);
+                watch($name, api, Config::default(), reports, &seen.profiles.$cache, changed, refused).await
+            });
+        }};
+    }
+    start_profiles!(PROFILES, BamProfile, api(client, namespace), namespaced);
+    if namespace.is_none() {
+        start_profiles!(CLUSTER_PROFILES, ClusterBamProfile, Api::all(client.clone()), cluster);
+    } else {
+        seen.profiles.note(ProfileKind::ClusterBamProfile, Some(OF_NO_NAMESPACE.to_owned()));
+        reports.health.readiness.ready(CLUSTER_PROFILES.readiness);
+    }
+}
+
+fn tell_undecodable<K>(name: Name, changed: &Changed<ProfileFacts<K>>) {
+    if let Some(Err(error)) = changed.after.as_ref().map(|facts| &facts.found) {
+        let (namespace, profile) = &changed.key;
+        tracing::warn!(namespace, "{} {profile} cannot be understood: {error}", name.kind);
+    }
+}
+
+/// Can profiles of this kind not be read, by this answer? Says so once, and wakes those who name one when that changes.
+fn is_unreadable(seen: &Seen, wake: &mpsc::UnboundedSender<Subject>, kind: ProfileKind, code: Option<u16>) -> bool {
+    let unreadable = code.and_then(|code| profiles::unreadable(kind, code));
+    let (is_answer, why) = (unreadable.is_some(), unreadable.clone().unwrap_or_default());
+    // Of another error nobody can say what it means.
+    if (is_answer || code.is_none()) && seen.profiles.note(kind, unreadable) {
+        match is_answer {
+            true => tracing::warn!("experiments cannot name a {kind:?}: {why}"),
+            false => tracing::info!("experiments can name a {kind:?}"),
+        }
+        send(wake, wake::by_profiles(seen, kind, |_| true));
+    }
+    is_answer
 }
 
 /// Nothing else waits for them, and they may come later, or never.
@@ -265,7 +313,9 @@ async fn watch_queues(
         None => Api::all_with(client, &resource),
     };
     let changed = |changed: Changed<_>| send(&wake, wake::by_part(&changed));
-    watch(WORKLOADS, api, Config::default(), reports, &seen.workloads, changed).await
+    // Kueue may go again.
+    let refused = |code| code == Some(404);
+    watch(WORKLOADS, api, Config::default(), reports, &seen.workloads, changed, refused).await
 }
 
 fn hindrances() -> Config {
@@ -318,6 +368,11 @@ async fn count(cluster: &Cluster) {
                 Err(_) => state.undecodable(RUNS.kind),
             }
         }
+        let profiles = &cluster.seen.profiles;
+        let strange = profiles.namespaced.all().into_iter().filter(|(_, facts)| facts.found.is_err());
+        strange.for_each(|_| state.undecodable(PROFILES.kind));
+        let strange = profiles.cluster.all().into_iter().filter(|(_, facts)| facts.found.is_err());
+        strange.for_each(|_| state.undecodable(CLUSTER_PROFILES.kind));
         cluster.metrics.set_state(&state);
         tokio::time::sleep(BEAT).await;
     }

@@ -113,7 +113,15 @@ fn phase_note(status: &BamExperimentStatus) -> String {
 
 /// What a person has to do something about, before the experiment can go on.
 fn needs_somebody(status: &BamExperimentStatus) -> Option<Chapter> {
-    let reasons = ["TeacherUnknown", "TeacherCycle", "ClaimMissing", "Refused", "Undecodable"];
+    let reasons = [
+        "ProfileMissing",
+        "ProfileUnreadable",
+        "TeacherUnknown",
+        "TeacherCycle",
+        "ClaimMissing",
+        "Refused",
+        "Undecodable",
+    ];
     let condition = status.conditions.iter().find(|it| reasons.contains(&it.reason.as_str()))?;
     Some(Chapter::new(true, &condition.reason, format!("Wait: {}", condition.reason), condition.message.clone()))
 }

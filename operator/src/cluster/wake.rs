@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bam_crds::BamExperiment;
 use bam_crds::experiment::DistillSpec;
+use bam_crds::profile::{ProfileKind, ProfileRef};
 
 use super::cache::Changed;
 use super::facts::{ClaimFacts, ExperimentFacts, Facts, RunFacts};
@@ -81,6 +82,27 @@ pub fn by_claim(seen: &Seen, changed: &Changed<ClaimFacts>) -> Vec<Subject> {
         run.living().is_some_and(|(spec, status)| !status.phase.is_final() && job::claim(spec).as_ref() == Some(claim))
     });
     runs.map(|(run, _)| Subject::run(namespace, run)).collect()
+}
+
+/// A profile came, went, or says something else: the experiments that name it.
+pub fn by_profile<F>(seen: &Seen, kind: ProfileKind, changed: &Changed<F>) -> Vec<Subject> {
+    let (namespace, name) = &changed.key;
+    let names_it = |profile: &ProfileRef| profile.name == *name;
+    match kind {
+        ProfileKind::BamProfile => experiments(seen, namespace, |experiment| {
+            experiment.spec.compute.profile.as_ref().is_some_and(|it| it.kind == kind && names_it(it))
+        }),
+        ProfileKind::ClusterBamProfile => by_profiles(seen, kind, names_it),
+    }
+}
+
+/// Profiles of a kind can be read, or no longer: the experiments that name one, of those that `names_it` takes.
+pub fn by_profiles(seen: &Seen, kind: ProfileKind, names_it: impl Fn(&ProfileRef) -> bool) -> Vec<Subject> {
+    let all = seen.experiments.all().into_iter().filter(|(_, facts)| {
+        let profile = facts.living().and_then(|experiment| experiment.spec.compute.profile.as_ref());
+        profile.is_some_and(|profile| profile.kind == kind && names_it(profile))
+    });
+    all.map(|((namespace, name), _)| Subject::experiment(namespace, name)).collect()
 }
 
 fn experiments(seen: &Seen, namespace: &str, is_it: impl Fn(&BamExperiment) -> bool) -> Vec<Subject> {

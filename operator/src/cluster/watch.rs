@@ -34,6 +34,9 @@ pub struct Reports {
 }
 
 /// Watches until the process ends. Never gives up: an error is told, and the next try waits a little.
+///
+/// `refused` hears of every answer of the API server that is an error, by its code, and of none when all is well. If it says
+/// true, that is an answer like another: the cluster has nothing of the kind.
 pub async fn watch<F>(
     name: Name,
     api: Api<F::Object>,
@@ -41,6 +44,7 @@ pub async fn watch<F>(
     reports: Reports,
     cache: &Cache<F>,
     changed: impl Fn(Changed<F>),
+    refused: impl Fn(Option<u16>) -> bool,
 ) where
     F: Facts,
     F::Object: Resource + ResourceExt + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -53,8 +57,12 @@ pub async fn watch<F>(
                 let complete = !matches!(event, Event::Init | Event::InitApply(_));
                 cache.apply(event).into_iter().for_each(&changed);
                 if complete {
+                    refused(None);
                     reports.health.readiness.ready(name.readiness);
                 }
+            }
+            Err(error) if code(&error).is_some_and(|code| refused(Some(code))) => {
+                reports.health.readiness.ready(name.readiness);
             }
             Err(error) => {
                 tracing::warn!("{}: {error}", name.readiness);
@@ -62,5 +70,16 @@ pub async fn watch<F>(
                 reports.health.readiness.waits(name.readiness, error.to_string());
             }
         }
+    }
+}
+
+/// The HTTP status of an answer.
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => super::error::code(error),
+        watcher::Error::WatchError(status) => Some(status.code),
+        watcher::Error::NoResourceVersion => None,
     }
 }

@@ -56,6 +56,8 @@ impl Look {
             runs: BTreeMap::new(),
             teachers: Named::new(),
             unusable: BTreeMap::new(),
+            // What one says is in the spec already.
+            profile: None,
             obstacle: None,
             whole: Some(BTreeSet::new()),
         };

@@ -1,6 +1,6 @@
 //! `metadata`: the rules that hold for every Kubernetes object, which no CRD states.
 
-use bam_crds::BamExperiment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
 use super::Fault;
@@ -25,7 +25,14 @@ pub fn faults(document: &Document, value: &Value) -> Vec<Fault> {
     let prefix = text("generateName").unwrap_or_default();
     match text("name").unwrap_or_default() {
         "" if metadata.get("name").is_some_and(|name| !name.is_string()) => {}
-        "" if prefix.is_empty() => fault("/metadata/name", "is missing: every experiment has a name".to_owned()),
+        "" if prefix.is_empty() => {
+            let what = if value["kind"].as_str().is_some_and(|kind| kind.ends_with("Profile")) {
+                "profile"
+            } else {
+                "experiment"
+            };
+            fault("/metadata/name", format!("is missing: every {what} has a name"));
+        }
         // The server appends five letters and digits.
         "" if !is_subdomain(&format!("{prefix}aaaaa")) => fault("/metadata/generateName", no_name(&quoted(prefix))),
         // It does not count beside a name, and yet it has to be the beginning of one, more or less.
@@ -69,8 +76,7 @@ pub fn faults(document: &Document, value: &Value) -> Vec<Fault> {
 }
 
 /// Where the API server would make up the end of a name, the name is its beginning.
-pub fn complete(document: &Document, experiment: &mut BamExperiment) -> Option<Fault> {
-    let metadata = &mut experiment.metadata;
+pub fn complete(document: &Document, metadata: &mut ObjectMeta) -> Option<Fault> {
     if metadata.name.as_ref().is_some_and(|name| !name.is_empty()) {
         return None;
     }

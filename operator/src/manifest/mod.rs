@@ -8,8 +8,11 @@ mod yaml;
 use std::collections::BTreeSet;
 
 use bam_crds::experiment::NO_SUCH_TASK;
-use bam_crds::{BamExperiment, GROUP, VERSION};
+use bam_crds::profile::ProfileRef;
+use bam_crds::{BamExperiment, BamProfile, BamProfileSpec, ClusterBamProfile, GROUP, VERSION};
+use kube::ResourceExt as _;
 use kube_cel::{ErrorKind, Validator};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use fault::Fault;
@@ -21,10 +24,30 @@ use yaml::Document;
 pub struct Manifest {
     /// The experiments in it, in order. Empty if there is a fault.
     pub experiments: Vec<BamExperiment>,
+    /// The profiles in it, in order. Empty if there is a fault.
+    pub profiles: Vec<Profile>,
     /// Everything that is wrong, by line.
     pub faults: Vec<Fault>,
     /// What is accepted and most likely not what was meant, or is left out.
     pub notes: Vec<Fault>,
+}
+
+/// A profile as it stands in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Its kind and name.
+    pub named: ProfileRef,
+    /// Its namespace, if that is said.
+    pub namespace: Option<String>,
+    /// What it says.
+    pub spec: BamProfileSpec,
+}
+
+impl Profile {
+    fn of<K: bam_crds::profile::Profile>(profile: &K) -> Self {
+        let named = ProfileRef { kind: K::KIND, name: profile.name_any() };
+        Self { named, namespace: profile.namespace(), spec: profile.says().clone() }
+    }
 }
 
 /// Reads a file of one or several YAML documents.
@@ -40,24 +63,28 @@ pub fn read(text: &str) -> Manifest {
     for document in &documents {
         add(&mut manifest, document);
     }
-    if manifest.experiments.is_empty() && manifest.faults.is_empty() {
-        let message = format!("there is no BamExperiment in it (apiVersion: {GROUP}/{VERSION})");
+    if manifest.experiments.is_empty() && manifest.profiles.is_empty() && manifest.faults.is_empty() {
+        let message = format!("{NO_EXPERIMENT} (apiVersion: {GROUP}/{VERSION})");
         manifest.faults.push(Fault { line: None, path: String::new(), message });
     }
     if !manifest.faults.is_empty() {
         manifest.experiments.clear();
+        manifest.profiles.clear();
     }
     manifest.faults.sort();
     manifest.faults.dedup();
     manifest
 }
 
+/// What is said of a file that has nothing to run.
+pub const NO_EXPERIMENT: &str = "there is no BamExperiment in it";
+
 fn add(manifest: &mut Manifest, document: &Document) {
     if let Some(other) = other_object(&document.value) {
         manifest.notes.push(Fault::at(document, "", format!("{other} is left out: this program runs experiments")));
         return;
     }
-    let schema = Schema::experiment();
+    let schema = Schema::of(document.value["kind"].as_str().unwrap_or_default());
     let faults = faults(document, schema, None);
     if !faults.is_empty() {
         manifest.faults.extend(faults);
@@ -68,14 +95,26 @@ fn add(manifest: &mut Manifest, document: &Document) {
     if let Some(object) = value.as_object_mut() {
         object.remove("status");
     }
-    match serde_json::from_value(value) {
-        Ok(mut experiment) => {
-            manifest.notes.extend(metadata::complete(document, &mut experiment));
-            manifest.experiments.push(experiment);
+    let taken = match schema.kind.as_str() {
+        "BamProfile" => {
+            object(manifest, document, value).map(|it: BamProfile| manifest.profiles.push(Profile::of(&it)))
         }
-        // The schema is made of the same types; if they should disagree, the types win.
-        Err(error) => manifest.faults.push(Fault::at(document, "", error.to_string())),
-    }
+        "ClusterBamProfile" => {
+            object(manifest, document, value).map(|it: ClusterBamProfile| manifest.profiles.push(Profile::of(&it)))
+        }
+        _ => object(manifest, document, value).map(|it| manifest.experiments.push(it)),
+    };
+    // The schema is made of the same types; if they should disagree, the types win.
+    manifest.faults.extend(taken.err().map(|error| Fault::at(document, "", error.to_string())));
+}
+
+fn object<K>(manifest: &mut Manifest, document: &Document, value: Value) -> serde_json::Result<K>
+where
+    K: DeserializeOwned + kube::Resource,
+{
+    let mut object: K = serde_json::from_value(value)?;
+    manifest.notes.extend(metadata::complete(document, object.meta_mut()));
+    Ok(object)
 }
 
 /// What is wrong with one object of the kind that a CRD of ours defines, or with its change from what it was `before`:

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use bam_crds::schema;
+use bam_crds::{nearest, schema};
 use jsonschema::{Keyword, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
@@ -22,6 +22,16 @@ impl Schema {
     pub fn experiment() -> &'static Self {
         static SCHEMA: OnceLock<Schema> = OnceLock::new();
         SCHEMA.get_or_init(|| Self::new(&schema::experiment()))
+    }
+
+    /// That of a kind that people write; of any other word, that of the kind which it most likely means.
+    pub fn of(kind: &str) -> &'static Self {
+        static PROFILES: OnceLock<[Schema; 2]> = OnceLock::new();
+        let [profile, cluster] =
+            PROFILES.get_or_init(|| [schema::profile(), schema::cluster_profile()].map(|it| Self::new(&it)));
+        let kinds = [Self::experiment(), profile, cluster];
+        let meant = nearest(kind, kinds.iter().map(|schema| schema.kind.as_str()));
+        kinds.into_iter().find(|schema| Some(schema.kind.as_str()) == meant).unwrap_or_else(Self::experiment)
     }
 
     /// That of the kind that a CRD of ours defines.

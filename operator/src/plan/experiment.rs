@@ -1,16 +1,18 @@
 //! Which runs of an experiment are made now, and how it stands. It sequences: attempts are the runs' own business.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::{Role, RunPhase};
-use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
+use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::gate::Stand;
 use super::graph::{self, Graph, Node};
 use super::places::{Place, Places};
+use super::profile;
 use super::run::Complaint;
 use super::standing::Standing;
 use super::status::{condition, failure_message};
@@ -35,6 +37,8 @@ pub struct Observed {
     pub unusable: BTreeMap<String, Why>,
     /// The teachers that the manifest names.
     pub teachers: Named,
+    /// The profile that the manifest names.
+    pub profile: profile::Named,
     /// Why the last pass over it could not do what it planned.
     pub obstacle: Option<Why>,
     /// The science hashes of these runs whose manifest is whole in the store; absent: nobody can tell from here.
@@ -44,10 +48,14 @@ pub struct Observed {
 impl Observed {
     /// The runs of `experiment`, as far as they can be told from what was seen.
     pub fn graph(&self, experiment: &BamExperiment) -> Graph {
-        let check = self.runs.get(&graph::inputs(&experiment.spec, &self.inputs_key).name);
+        let spec = match &self.profile {
+            Some(Ok(found)) => Cow::Owned(profile::resolve(&experiment.spec, &found.spec)),
+            _ => Cow::Borrowed(&experiment.spec),
+        };
+        let check = self.runs.get(&graph::inputs(&spec, &self.inputs_key).name);
         let stand = |name: &str| self.runs.get(name).map_or(Stand::Open, Run::stand);
         let check = check.map(|run| &run.status);
-        Graph::of(&experiment.spec, &self.inputs_key, &self.status, check, &self.teachers, stand)
+        Graph::of(&spec, &self.inputs_key, &self.status, check, &self.teachers, stand)
     }
 }
 
@@ -87,9 +95,14 @@ impl Run {
         self.phase().is_final()
     }
 
-    /// What `node` asks for otherwise than this run was made: the first who makes a run decides how it is carried out.
-    pub fn differences(&self, node: &Node) -> Vec<String> {
-        let (own, wanted) = (carried_out(&self.spec), carried_out(&node.spec));
+    /// What `node` of this manifest asks for otherwise than this run was made: the first who makes a run decides how it is
+    /// carried out. What only a profile says is no wish: it changes, and runs stay as they are.
+    pub fn differences(&self, node: &Node, manifest: &BamExperimentSpec) -> Vec<String> {
+        let own = carried_out(&self.spec);
+        let wanted = match &manifest.compute.profile {
+            None => carried_out(&node.spec),
+            Some(_) => carried_out(&profile::asked_of(&self.spec, manifest, &node.spec)),
+        };
         let names: BTreeSet<_> = own.keys().chain(wanted.keys()).collect();
         names.into_iter().filter(|name| own.get(*name) != wanted.get(*name)).cloned().collect()
     }
@@ -115,7 +128,7 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
     let name = experiment.metadata.name.as_deref().unwrap_or_default();
     let graph = observed.graph(experiment);
     let (halted, deadline) = halted(experiment, observed, now);
-    let world = World { name, halted, retry: experiment.spec.retry, graph: &graph, observed };
+    let world = World { name, halted, manifest: &experiment.spec, graph: &graph, observed };
     let ttl = experiment.spec.ttl_seconds_after_finished;
     if world.stays_complete(experiment.metadata.generation) {
         let whys = graph.nodes().map(|node| (node.name.clone(), Why::Done)).collect();
@@ -182,8 +195,7 @@ pub(super) struct World<'a> {
     pub(super) name: &'a str,
     /// Why nothing is begun for it.
     pub(super) halted: Option<Why>,
-    /// What its manifest says.
-    pub(super) retry: u32,
+    pub(super) manifest: &'a BamExperimentSpec,
     pub(super) graph: &'a Graph,
     pub(super) observed: &'a Observed,
 }
@@ -234,12 +246,12 @@ impl<'a> World<'a> {
     /// failed.
     fn is_retried(&self) -> bool {
         let published = &self.observed.status;
-        published.observed_generation.is_some() && self.retry > published.retried
+        published.observed_generation.is_some() && self.manifest.retry > published.retried
     }
 
     /// Who asks for a run that has failed to be tried again, if that was not done yet.
     fn asks_again(&self, run: &Run) -> Option<String> {
-        let by = names::retry(self.name, self.retry);
+        let by = names::retry(self.name, self.manifest.retry);
         let asks = self.halted.is_none() && self.is_retried() && run.phase() == RunPhase::Failed;
         (asks && !run.reopened.by.contains(&by)).then_some(by)
     }
@@ -249,7 +261,7 @@ impl<'a> World<'a> {
         let mut runs = self.graph.nodes().filter_map(|node| self.run(node));
         let put_off = self.is_retried() && (self.halted.is_some() || runs.any(|run| self.asks_again(run).is_some()));
         let published = self.observed.status.retried;
-        if put_off { published } else { self.retry.max(published) }
+        if put_off { published } else { self.manifest.retry.max(published) }
     }
 
     fn named(&self, names: &'a [String]) -> impl Iterator<Item = &'a Node> {
@@ -309,7 +321,7 @@ impl<'a> World<'a> {
     /// How this experiment shares a run that another one made; none if it made it itself.
     pub(super) fn shared(&self, node: &Node) -> Option<Why> {
         let run = self.run(node).filter(|run| run.made_by != self.name)?;
-        Some(Why::Joined { by: run.made_by.clone(), differences: run.differences(node) })
+        Some(Why::Joined { by: run.made_by.clone(), differences: run.differences(node, self.manifest) })
     }
 
     /// Becomes an owner of a run that exists, so that it stays as long as this experiment does.
@@ -432,6 +444,9 @@ impl<'a> World<'a> {
         let failed = titles(&|teacher| self.has_failed(teacher));
         if !failed.is_empty() {
             return (Why::TeacherFailed { teachers: failed }, None);
+        }
+        if let Some(Err(why)) = &self.observed.profile {
+            return (why.clone(), None);
         }
         let missing = titles(&|teacher| !self.is_done(teacher));
         if !missing.is_empty() {

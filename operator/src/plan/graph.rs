@@ -152,7 +152,7 @@ pub fn inputs(spec: &BamExperimentSpec, key: &str) -> Node {
             role: Role::Inputs,
             config: None,
             inputs: Some(config),
-            failure_policy: spec.failure_policy.clone(),
+            failure_policy: spec.failure_policy.resolve(),
             pod: RunPod { secret: token.or(pod.secret), ..pod },
         },
     }
@@ -370,7 +370,7 @@ fn training(spec: &BamExperimentSpec, found: &InputsReport, training: Training) 
             role,
             config: Some(config),
             inputs: None,
-            failure_policy: spec.failure_policy.clone(),
+            failure_policy: spec.failure_policy.resolve(),
             pod: pod(spec),
         },
     })
@@ -398,15 +398,16 @@ fn target_files(found: &InputsReport, task: &TaskSpec, files: &BTreeSet<String>)
     Ok(files.iter().map(known).collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect())
 }
 
-fn pod(spec: &BamExperimentSpec) -> RunPod {
+/// What the pods of its runs are.
+pub(super) fn pod(spec: &BamExperimentSpec) -> RunPod {
     let secret = spec.storage.object_store.as_ref().and_then(|store| store.secret_ref.as_ref());
     RunPod {
-        keep_jobs: spec.compute.keep_jobs,
+        keep_jobs: spec.compute.keep_jobs.unwrap_or_default(),
         image: spec.compute.image.clone(),
         resources: spec.compute.resources.clone(),
         secret: secret.map(|secret| secret.name.clone()),
         accelerator: spec.compute.accelerator.clone(),
-        spot: spec.compute.spot,
+        spot: spec.compute.spot.unwrap_or_default(),
         priority_class_name: spec.priority_class_name.clone(),
         queue_name: spec.queue_name.clone(),
         pod_template: spec.compute.pod_template.clone(),
@@ -434,7 +435,7 @@ fn execution<'a>(spec: &BamExperimentSpec, tasks: impl IntoIterator<Item = &'a T
         threads: spec.compute.threads,
         micro_batch_tokens: spec.compute.micro_batch_tokens,
         save_checkpoints_steps: spec.compute.save_checkpoints_steps,
-        write_test_outputs: spec.compute.write_test_outputs,
+        write_test_outputs: spec.compute.write_test_outputs.unwrap_or_default(),
         files: tasks.into_iter().filter_map(files).collect(),
         target_files: BTreeMap::new(),
     }

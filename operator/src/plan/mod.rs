@@ -5,6 +5,7 @@
 //! and a plan can be printed, compared and tested as text.
 //!
 //! * [`teachers`] finds the teachers that a manifest names;
+//! * [`profile`] lays a manifest over the profile that it names;
 //! * [`graph`] turns an experiment into the runs it consists of;
 //! * [`gate`] judges teachers, and chooses among several;
 //! * [`experiment`] decides which of them are made, and folds them into the experiment's status;
@@ -16,6 +17,7 @@ pub mod experiment;
 pub mod gate;
 pub mod graph;
 mod places;
+pub mod profile;
 pub mod retry;
 pub mod run;
 mod standing;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use bam_crds::BamExperimentStatus;
 use bam_crds::experiment::{ExperimentPhase, RunSummary};
+use bam_crds::profile::ProfileInUse;
 use bam_crds::run::{Role, Usage};
 use k8s_openapi::jiff::Timestamp;
 
 use super::Why;
 use super::experiment::World;
 use super::graph::Node;
+use super::profile;
 use super::status::{Finding, progress, scores, set_condition, summary, tally};
 use super::why::and;
 
@@ -70,6 +72,7 @@ impl<'a> Standing<'a> {
             inputs: graph.pinned.clone(),
             named_teachers: self.named_teachers(),
             passed_gate: self.passed_gate(),
+            profile: self.profile(),
             scores: scores(&runs),
             usage: self.usage(),
             runs,
@@ -80,6 +83,15 @@ impl<'a> Standing<'a> {
         let known =
             self.world.observed.teachers.iter().filter_map(|(entry, teacher)| Some((entry, teacher.as_ref().ok()?)));
         known.map(|(entry, teacher)| (entry.to_string(), teacher.run.clone())).collect()
+    }
+
+    /// What is over makes no more runs.
+    fn profile(&self) -> Option<ProfileInUse> {
+        if self.phase.is_final() && self.world.observed.status.phase.is_final() {
+            return self.world.observed.status.profile.clone();
+        }
+        let found = self.world.observed.profile.as_ref()?.as_ref().ok()?;
+        Some(profile::in_use(self.world.manifest.compute.profile.as_ref()?, found))
     }
 
     fn usage(&self) -> Usage {
@@ -109,7 +121,7 @@ impl<'a> Standing<'a> {
             if let Some(why) = halted {
                 return (why.reason().to_owned(), format!("the experiment {why}"));
             }
-            let unknown = self.unknown().next();
+            let unknown = self.held().or_else(|| self.unknown().next());
             let waits = unknown.or_else(|| self.stage.first().map(|node| self.say(node)));
             waits.unwrap_or_else(|| self.culprit())
         };
@@ -130,6 +142,12 @@ impl<'a> Standing<'a> {
 
     fn is_sound(&self) -> bool {
         self.world.graph.fault.is_none() && self.world.graph.unknown.is_empty()
+    }
+
+    /// The profile without which runs cannot be made that are still to be made.
+    fn held(&self) -> Option<(String, String)> {
+        let why = self.whys.values().find(|why| why.is_of_profile() && !self.phase.is_final())?;
+        Some((why.reason().to_owned(), format!("the experiment {why}")))
     }
 
     /// What keeps the students from having names.
@@ -163,10 +181,12 @@ impl<'a> Standing<'a> {
         }
         let open = !self.phase.is_final();
         let unknown = self.unknown().filter(|_| open).map(|(_, message)| message);
-        let runs = self.stage.iter().filter(|_| open).take(NAMED).map(|node| self.say(node).1);
-        let mut parts: Vec<_> = obstacle.chain(unknown).chain(runs).collect();
-        if open && self.stage.len() > NAMED {
-            parts.push(format!("and {} more", self.stage.len() - NAMED));
+        let stage: Vec<_> = self.stage.iter().filter(|node| open && !self.whys[&node.name].is_of_profile()).collect();
+        let runs = stage.iter().take(NAMED).map(|node| self.say(node).1);
+        let held = self.held().map(|(_, message)| message);
+        let mut parts: Vec<_> = obstacle.chain(held).chain(unknown).chain(runs).collect();
+        if stage.len() > NAMED {
+            parts.push(format!("and {} more", stage.len() - NAMED));
         }
         parts.join("; ")
     }

@@ -91,6 +91,20 @@ pub enum Why {
         /// In a person's words.
         message: String,
     },
+    /// The profile that the manifest names is not there.
+    ProfileMissing {
+        /// Its kind and name.
+        profile: String,
+        /// Where it is not: `in namespace lab`.
+        place: String,
+    },
+    /// The profile that the manifest names cannot be read.
+    ProfileUnreadable {
+        /// Its kind and name.
+        profile: String,
+        /// Why, and what to do.
+        message: String,
+    },
     /// The volume claim that holds the store is not there.
     ClaimMissing {
         /// Its name.
@@ -173,11 +187,18 @@ pub enum Why {
 }
 
 impl Why {
+    /// Does an experiment wait, as a whole, for its profile?
+    pub fn is_of_profile(&self) -> bool {
+        matches!(self, Self::ProfileMissing { .. } | Self::ProfileUnreadable { .. })
+    }
+
     /// The stable name.
     pub fn reason(&self) -> &str {
         match self {
             Self::TeacherUnknown { .. } => "TeacherUnknown",
             Self::TeacherCycle { .. } => "TeacherCycle",
+            Self::ProfileMissing { .. } => "ProfileMissing",
+            Self::ProfileUnreadable { .. } => "ProfileUnreadable",
             Self::ClaimMissing { .. } => "ClaimMissing",
             Self::Leaving => "Leaving",
             Self::Undecodable { .. } => "Undecodable",
@@ -269,6 +290,13 @@ impl fmt::Display for Why {
                     "cannot be named: the experiments teach each other in a circle ({})",
                     experiments.join(" -> ")
                 )
+            }
+            Self::ProfileMissing { profile, place } => write!(
+                f,
+                "waits for {profile}, which does not exist {place}: create it, or name another one in spec.compute.profile"
+            ),
+            Self::ProfileUnreadable { profile, message } => {
+                write!(f, "waits for {profile}, which cannot be read: {message}")
             }
             Self::ClaimMissing { claim } => write!(
                 f,

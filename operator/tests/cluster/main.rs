@@ -6,5 +6,6 @@ mod fixture;
 mod hindrances;
 mod jobs;
 mod placements;
+mod profiles;
 mod stories;
 mod waking;

@@ -116,3 +116,29 @@ fn a_file_may_hold_several_experiments() {
     assert!(said.out.contains("exp\n") && said.out.contains("plain\n"), "{}", said.out);
     assert_eq!(bam.trained().len(), 5);
 }
+
+#[test]
+fn a_profile_counts_where_it_is_given_and_else_a_line_says_that_it_does_not() {
+    let bam = Bam::new();
+    let manifest = bam.manifest("compute: {profile: {name: l4}, threads: 2}");
+    bam.write(
+        "l4.yaml",
+        "apiVersion: bam.dev/v1alpha1\nkind: BamProfile\nmetadata: {name: l4}\nspec: {failurePolicy: {applicationRetries: 5}}\n",
+    );
+    let (manifest, profile) = (manifest.to_str().unwrap(), bam.dir().join("l4.yaml"));
+    let profile = profile.to_str().unwrap();
+
+    let alone = bam.bam(&["plan", "--offline", "-f", manifest]);
+    let note = "note: exp: BamProfile l4 is not among what was given: what it says";
+    assert_eq!((alone.code, alone.err.lines().count()), (Some(0), 1), "{}", alone.err);
+    assert!(alone.err.contains(note), "{}", alone.err);
+    let both = bam.bam(&["plan", "--offline", "-f", manifest, "-f", profile]);
+    assert_eq!((both.code, both.err.as_str()), (Some(0), ""));
+    assert_ne!(both.out, alone.out, "retries are another number");
+
+    let checked = bam.bam(&["check", "-f", profile, "-f", manifest]);
+    assert_eq!(checked.code, Some(0), "{}", checked.out);
+    assert!(checked.out.contains("no faults (BamProfile l4)"), "{}", checked.out);
+    let nothing = bam.bam(&["run", "-f", profile]);
+    assert!(nothing.err.contains("there is no BamExperiment in it"), "{}", nothing.err);
+}

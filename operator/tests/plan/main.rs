@@ -4,6 +4,7 @@ mod build;
 mod experiments;
 mod gates;
 mod golden;
+mod profiles;
 mod properties;
 mod runs;
 mod sharing;

@@ -16,7 +16,7 @@ fn experiments() -> impl Strategy<Value = BamExperiment> {
             let mut experiment = if distill { build::distilled(tasks) } else { build::experiment(tasks) };
             experiment.spec.trials = trials;
             experiment.spec.max_parallel_runs = limit;
-            experiment.spec.failure_policy.application_retries = retries;
+            experiment.spec.failure_policy.application_retries = Some(retries);
             experiment
         },
     )

@@ -308,7 +308,7 @@ fn a_teacher_that_was_found_stays_when_its_experiment_goes() {
 fn a_run_that_another_experiment_made_is_joined_once_and_the_status_says_what_does_not_count() {
     let mut experiment = build::distilled(&["rte"]);
     experiment.spec.compute.threads = Some(4);
-    experiment.spec.compute.spot = true;
+    experiment.spec.compute.spot = Some(true);
     let mut observed = known(&experiment);
     let mut theirs = build::distilled(&["rte"]);
     theirs.spec.compute.threads = Some(2);

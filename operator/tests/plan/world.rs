@@ -260,6 +260,7 @@ impl State {
                     runs: runs.collect(),
                     teachers: Default::default(),
                     unusable: BTreeMap::new(),
+                    profile: None,
                     obstacle: None,
                     whole: sees_store.then(|| self.whole.clone()),
                 };

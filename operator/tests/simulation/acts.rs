@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bam_crds::BamExperiment;
 use bam_crds::experiment::{
-    BamExperimentSpec, ClaimSpec, DistillSpec, FailurePolicy, ModelSpec, NamedTeachers, QualityGate, StorageSpec,
-    TaskSpec,
+    BamExperimentSpec, ClaimSpec, ComputeSpec, DistillSpec, FailurePolicyOverrides, ModelSpec, NamedTeachers,
+    QualityGate, StorageSpec, TaskSpec,
 };
+use bam_crds::profile::ProfileRef;
 use serde_json::{Value, json};
 
 use crate::history::{Who, text};
@@ -15,6 +16,8 @@ use crate::world::{Event, Heal, NAMESPACE, Wish, World};
 
 /// The claim in which everything is kept.
 const CLAIM: &str = "bam-dir";
+/// The profile that they may name.
+pub const PROFILE: &str = "machines";
 /// What the experiments of a schedule are called.
 pub const NAMES: [&str; 2] = ["a", "b"];
 
@@ -36,6 +39,11 @@ impl World {
             Act::RemoveClaim(long) => {
                 self.remove(Who::User, "persistentvolumeclaims", CLAIM);
                 self.heals(long, Heal::Claim);
+            }
+            Act::ChangeProfile => self.write_profile(),
+            Act::RemoveProfile(long) => {
+                self.remove(Who::User, "bamprofiles", PROFILE);
+                self.heals(long, Heal::Profile);
             }
             Act::Fate(fate, count) => (0..count).for_each(|_| self.machines.fates.push_back(fate)),
             Act::Evict => self.with_running(|world, pod| world.delete_pod(Who::Kubelet, &pod, Some("evicted"))),
@@ -96,6 +104,7 @@ impl World {
             Heal::Pods => self.machines.hindered = false,
             Heal::Images => self.machines.images_broken = false,
             Heal::Claim => self.make_claim(),
+            Heal::Profile => self.write_profile(),
             Heal::Operator => self.wishes.push(Wish::Start),
             Heal::Lease => self.network.muted = None,
             Heal::Twin => self.wishes.push(Wish::KillOld),
@@ -106,6 +115,21 @@ impl World {
         if self.server.get("persistentvolumeclaims", CLAIM).is_none() {
             let claim = json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": CLAIM } });
             self.put(Who::User, "persistentvolumeclaims", claim);
+        }
+    }
+
+    /// A profile that never said the same before.
+    pub fn write_profile(&mut self) {
+        self.profiles += 1;
+        let spec = json!({ "compute": { "image": format!("trainer-{}", self.profiles) } });
+        match self.server.get("bamprofiles", PROFILE) {
+            Some(_) => self.change("bamprofiles", PROFILE, |profile| profile["spec"] = spec),
+            None => {
+                let profile = json!({
+                    "apiVersion": "bam.dev/v1alpha1", "kind": "BamProfile", "metadata": { "name": PROFILE }, "spec": spec,
+                });
+                self.put(Who::User, "bamprofiles", profile);
+            }
         }
     }
 
@@ -194,12 +218,15 @@ fn spec(wanted: &Experiment) -> BamExperimentSpec {
         model: ModelSpec { pretrained: "tiny".to_owned() },
         storage: StorageSpec { persistent_volume_claim: Some(claim), ..StorageSpec::default() },
         fetch: None,
-        compute: Default::default(),
+        compute: ComputeSpec {
+            profile: wanted.names_profile.then(|| ProfileRef { name: PROFILE.to_owned(), ..ProfileRef::default() }),
+            ..ComputeSpec::default()
+        },
         priority_class_name: None,
         queue_name: None,
-        failure_policy: FailurePolicy {
-            application_retries: wanted.application_retries,
-            infrastructure_retries: wanted.infrastructure_retries,
+        failure_policy: FailurePolicyOverrides {
+            application_retries: Some(wanted.application_retries),
+            infrastructure_retries: Some(wanted.infrastructure_retries),
             pending_deadline_seconds: wanted.pending_deadline,
         },
         max_parallel_runs: wanted.parallel,

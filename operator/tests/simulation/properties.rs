@@ -22,11 +22,12 @@ pub struct Violation {
 
 type Property = (&'static str, fn(&Life) -> Result<(), String>);
 
-pub const PROPERTIES: [Property; 12] = [
+pub const PROPERTIES: [Property; 13] = [
     ("an attempt's writes never touch another's", attempts_keep_apart),
     ("a student never starts before its targets are verified", students_wait),
     ("no hash is trained twice while a whole manifest of it exists", nothing_twice),
     ("suspended means nothing runs", suspended_is_quiet),
+    ("a run is made with what its profile says, and not without it", profiles_are_kept),
     ("what failed for good or was stopped stays so", over_is_over),
     ("no status forgets an attempt", nothing_is_forgotten),
     ("budgets are never exceeded", budgets_hold),
@@ -261,6 +262,33 @@ fn suspended_is_quiet(life: &Life) -> Result<(), String> {
         let over = ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"));
         if !over && objects.run(run).is_some_and(|run| objects.is_suspended(run)) {
             return Err(format!("{name} runs, and its run is suspended"));
+        }
+    }
+    Ok(())
+}
+
+fn profiles_are_kept(life: &Life) -> Result<(), String> {
+    let within = if life.schedule.is_calm() { ACTS_AT_ONCE } else { ACTS_WITHIN };
+    // What it said, and until when; the last one still does.
+    let mut said: Vec<(Option<String>, Millis)> = vec![(None, Millis::MAX)];
+    for entry in &life.history.0 {
+        match &entry.what {
+            What::Wrote { kind: "bamprofiles", after, .. } => {
+                said.last_mut().expect("it is never empty").1 = entry.at;
+                let image = after.as_ref().map(|profile| text(profile, "/spec/compute/image").to_owned());
+                said.push((image, Millis::MAX));
+            }
+            What::Wrote { kind: "bamruns", name, before: None, after: Some(run) } => {
+                let made_by = text(run, "/metadata/annotations/bam.dev~1made-by");
+                let which = NAMES.iter().position(|name| *name == made_by).expect("an experiment made it");
+                let image = text(run, "/spec/pod/image");
+                let not_long_ago = said.iter().filter(|(_, until)| until.saturating_add(within) >= entry.at);
+                let is_said = not_long_ago.into_iter().any(|(said, _)| said.as_deref() == Some(image));
+                if life.schedule.experiments[which].names_profile != is_said {
+                    return Err(format!("{name} was made with the image {image:?}; the profile said {said:?}"));
+                }
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -34,6 +34,8 @@ pub struct Experiment {
     pub ttl_seconds: Option<u32>,
     pub deadline: Option<u32>,
     pub pending_deadline: Option<u32>,
+    /// How it is carried out says a profile.
+    pub names_profile: bool,
     /// So many teachers of each task compete.
     pub best_of: Option<u32>,
 }
@@ -47,7 +49,16 @@ pub enum When {
 }
 
 /// Kinds of objects that are watched, by their plural.
-pub const WATCHED: [&str; 6] = ["bamexperiments", "bamruns", "jobs", "pods", "events", "persistentvolumeclaims"];
+pub const WATCHED: [&str; 8] = [
+    "bamexperiments",
+    "bamruns",
+    "jobs",
+    "pods",
+    "events",
+    "persistentvolumeclaims",
+    "bamprofiles",
+    "clusterbamprofiles",
+];
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
@@ -66,6 +77,10 @@ pub enum Act {
     RemoveJob,
     /// The claim goes, for so long.
     RemoveClaim(Millis),
+    /// The profile says something else.
+    ChangeProfile,
+    /// The profile goes, for so long.
+    RemoveProfile(Millis),
 
     // The machines'.
     /// The next trainers that start have this fate: which, how many.
@@ -176,6 +191,15 @@ impl Schedule {
             acts.push((When::At(first), Act::Twin(120_000)));
             acts.push((When::At(first + random.between(1_000, 5_000)), Act::MuteLease(random.between(2_000, 40_000))));
         }
+        if random.once_in(4) {
+            experiments.iter_mut().for_each(|experiment| experiment.names_profile = !random.once_in(3));
+            for _ in 0..random.between(1, 3) {
+                let long = random.between(1_000, 120_000);
+                let act = random.pick(&[Act::ChangeProfile, Act::RemoveProfile(long)]);
+                let at = if random.once_in(4) { When::At(0) } else { when(random) };
+                acts.push((at, act));
+            }
+        }
         Self { seed, elects, experiments, acts }
     }
 }
@@ -192,6 +216,7 @@ fn experiment(random: &mut Random) -> Experiment {
         ttl_seconds: random.pick(&[None, None, None, None, None, Some(60)]),
         deadline: random.pick(&[None, None, None, None, None, None, None, Some(60), Some(180)]),
         pending_deadline: random.pick(&[None, None, None, None, None, Some(20), Some(60)]),
+        names_profile: false,
         best_of: random.pick(&[None, None, None, None, None, None, None, Some(2)]),
     }
 }

@@ -32,6 +32,8 @@ pub struct World {
     pub wishes: Vec<Wish>,
     /// Seconds by which the operators' clock is wrong.
     pub skew: i64,
+    /// What the profile has said so far, counted.
+    pub profiles: u32,
     agenda: BTreeMap<(Millis, u64), Event>,
     serial: u64,
     writes: u32,
@@ -108,6 +110,7 @@ pub enum Heal {
     Images,
     Claim,
     Lease,
+    Profile,
     /// A killed operator starts again.
     Operator,
     /// The older of two operators is killed.
@@ -144,6 +147,7 @@ impl World {
             history: History::default(),
             wishes: vec![Wish::Start],
             skew: 0,
+            profiles: 0,
             agenda: BTreeMap::new(),
             serial: 0,
             writes: 0,
@@ -158,6 +162,9 @@ impl World {
         }
         world.later(PEACE, Event::Peace);
         world.make_claim();
+        if world.schedule.experiments.iter().any(|experiment| experiment.names_profile) {
+            world.write_profile();
+        }
         world
     }
 
