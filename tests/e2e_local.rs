@@ -77,10 +77,10 @@ impl Store {
         self.bam("run", &self.manifest(manifest)).output().unwrap()
     }
 
-    /// The experiment's runs by title (`Teacher rte`), as `bam report --json` tells of them.
+    /// The experiment's runs by title (`Teacher rte`), as `bam report --output json` tells of them.
     fn runs(&self, experiment: &str) -> BTreeMap<String, Value> {
         let mut bam = Command::new(env!("CARGO_BIN_EXE_bam"));
-        bam.args(["report", experiment, "--json", "--bam-dir"]).arg(self.folder.path());
+        bam.args(["report", experiment, "--output", "json", "--bam-dir"]).arg(self.folder.path());
         let output = bam.output().unwrap();
         let report: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));

@@ -19,7 +19,7 @@ pub struct RunConfig {
     pub science_hash: Digest,
     /// Everything that decides what is learned.
     pub science: Science,
-    /// Everything else.
+    /// Where and how it is trained, which changes nothing of what is learned.
     pub execution: Execution,
 }
 
@@ -173,7 +173,7 @@ pub struct Fold {
     /// Which one, counted from 0.
     #[schemars(range(max = 15))]
     pub index: u32,
-    /// Of how many.
+    /// Into how many parts the rows are cut.
     #[schemars(range(min = 2, max = 16))]
     pub of: u32,
 }
@@ -215,7 +215,7 @@ pub struct TaskIdentity {
     /// What the rows of a task mean that is not GLUE's; where they are stands in `execution.files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<CustomTask>,
-    /// Digest of the training file.
+    /// SHA-256 digest of the file of training rows.
     pub train: Digest,
     /// Digest of the dev file: it decides no weight, but the scores that stand beside them.
     pub dev: Digest,
@@ -360,7 +360,7 @@ pub struct InputsConfig {
     /// What to download first. Absent: no network is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch: Option<Fetch>,
-    /// Where the inputs are.
+    /// Where the inputs are, and with how many threads they are read.
     pub execution: Execution,
 }
 
@@ -416,7 +416,7 @@ pub struct Fetch {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {
-    /// Its name.
+    /// The name of a Secret in the namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
     pub name: String,
 }
@@ -425,9 +425,9 @@ pub struct SecretRef {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InputsReport {
-    /// The pretrained model.
+    /// The pretrained model, by the digests of its files.
     pub model: ModelIdentity,
-    /// The data files by task.
+    /// The data files of each task, by digest, with their rows.
     pub tasks: BTreeMap<String, TaskInputs>,
 }
 
@@ -435,16 +435,16 @@ pub struct InputsReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskInputs {
-    /// Digest of the training file.
+    /// SHA-256 digest of the file of training rows.
     pub train: Digest,
     /// Its rows, swapped copies not counted.
     pub train_rows: u32,
     /// The order of its two texts means nothing, so `doubleUnordered` adds a swapped copy of every row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unordered: bool,
-    /// Digest of the dev file.
+    /// SHA-256 digest of the file of dev rows.
     pub dev: Digest,
-    /// Its rows.
+    /// Rows of the file of dev rows.
     pub dev_rows: u32,
     /// Digests of the files of predictions that it learns from, by their places in the store.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -103,7 +103,7 @@ pub struct BamExperimentSpec {
     /// Download inputs that the store lacks, before they are checked. Absent: nothing is downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch: Option<Fetch>,
-    /// What each run gets.
+    /// What the pods and the trainer of each run get: image, resources, accelerator, threads.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compute: ComputeSpec,
     /// The PriorityClass of its pods: whose turn it is where machines are scarce. Default: the cluster's. Not used by `bam run`.
@@ -436,7 +436,7 @@ pub struct ObjectStoreSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimSpec {
-    /// Its name.
+    /// The name of a PersistentVolumeClaim in the namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
     pub claim_name: String,
 }
@@ -512,11 +512,11 @@ const RESOURCE_NAMES_MESSAGE: &str = "a container can be given cpu, memory, ephe
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
-    /// By name: `cpu`, `memory`, ….
+    /// What it asks for and is placed by, by name: `cpu`, `memory`, `ephemeral-storage`.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": RESOURCE_NAMES, "message": RESOURCE_NAMES_MESSAGE}]))]
     pub requests: BTreeMap<String, Quantity>,
-    /// By name.
+    /// The most that it may use, by name. An accelerator stands here.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": RESOURCE_NAMES, "message": RESOURCE_NAMES_MESSAGE}]))]
     pub limits: BTreeMap<String, Quantity>,
@@ -619,7 +619,7 @@ pub struct BamExperimentStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// One word.
+    /// Where it stands, in one word. `kubectl wait` takes the conditions.
     #[serde(default)]
     pub phase: ExperimentPhase,
     /// `done/all` of the teachers.
@@ -634,7 +634,8 @@ pub struct BamExperimentStatus {
     /// What it waits for, in a person's words; empty when done.
     #[serde(default, skip_serializing_if = "is_default")]
     pub waiting_for: String,
-    /// `InputsReady`, `TeachersReady`, `Suspended`, `Complete`, `Failed` (also of one that was cancelled).
+    /// All from the first look on, for `kubectl wait`: `InputsReady`, `Running` (an attempt is under way), `TeachersReady`,
+    /// `Suspended`, `Complete`, `Failed` (also of one that was cancelled).
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -671,7 +672,7 @@ pub struct BamExperimentStatus {
 pub struct PinnedInputs {
     /// The run that checked them.
     pub run: String,
-    /// What it found.
+    /// What it found: digests of the model and of every task's files, and their rows.
     pub report: InputsReport,
 }
 
@@ -679,11 +680,11 @@ pub struct PinnedInputs {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunSummary {
-    /// Its object's name.
+    /// The name of its BamRun, made of what it trains.
     pub name: String,
-    /// What it is for.
+    /// What the run is for: a check of the inputs, a teacher, a student.
     pub role: Role,
-    /// Its tasks, in order.
+    /// The tasks of the run, in the order of its heads.
     pub tasks: Vec<String>,
     /// The trial, counted from 1; absent for teachers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -691,7 +692,7 @@ pub struct RunSummary {
     /// What it does not learn from but predicts; absent: nothing is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fold: Option<Fold>,
-    /// Where it stands.
+    /// Where the run stands, in one word.
     pub phase: RunPhase,
     /// Why it is not running, or what went wrong.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -699,13 +700,13 @@ pub struct RunSummary {
     /// Whose run it is, if another experiment made it, and what of this experiment's wishes does not count therefore.
     #[serde(default, skip_serializing_if = "is_default")]
     pub shared: String,
-    /// Its last progress.
+    /// How far its attempt is, while one is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<RunProgress>,
-    /// Its dev scores.
+    /// Its scores on the dev rows, by task, once it is done.
     #[serde(default, skip_serializing_if = "is_default")]
     pub results: Vec<TaskResult>,
-    /// When it finished.
+    /// When the run was done, or had failed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 }
@@ -714,13 +715,13 @@ pub struct RunSummary {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScoreSummary {
-    /// The task's main metric.
+    /// The metric that the task is judged by.
     pub metric: String,
-    /// Finished trials.
+    /// Trials that are done, and counted here.
     pub trials: u32,
-    /// Median.
+    /// The median over the finished trials.
     pub median: f64,
-    /// Mean.
+    /// The mean over the finished trials.
     pub mean: f64,
     /// Sample standard deviation; absent for one trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -97,7 +97,7 @@ impl Tpu {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodTemplate {
-    /// Their metadata.
+    /// Labels and annotations of the pods.
     #[serde(default, skip_serializing_if = "is_default")]
     pub metadata: PodMetadata,
     /// Where they run, and as whom.
@@ -117,11 +117,11 @@ const OTHERS_MESSAGE: &str = "names below bam.dev/ and batch.kubernetes.io/, app
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodMetadata {
-    /// By name.
+    /// Labels of the pods by name, besides those that tell whose they are.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE_PATTERN}, "x-kubernetes-validations" = [{"rule": KEYS, "message": KEYS_MESSAGE}, {"rule": OTHERS, "message": OTHERS_MESSAGE}]))]
     pub labels: BTreeMap<String, String>,
-    /// By name.
+    /// Annotations of the pods by name, for whoever else looks after them.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 4096}, "x-kubernetes-validations" = [{"rule": KEYS, "message": KEYS_MESSAGE}, {"rule": OTHERS, "message": OTHERS_MESSAGE}]))]
     pub annotations: BTreeMap<String, String>,

@@ -107,7 +107,7 @@ pub struct ProfileRef {
     /// Whether it is one of the experiment's namespace (BamProfile) or of the cluster (ClusterBamProfile). Default BamProfile.
     #[serde(default)]
     pub kind: ProfileKind,
-    /// Its name.
+    /// The name of a BamProfile here, or of a ClusterBamProfile.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_PATTERN))]
     pub name: String,
 }
@@ -143,9 +143,9 @@ impl ProfileKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileInUse {
-    /// Its kind.
+    /// The kind of the profile.
     pub kind: ProfileKind,
-    /// Its name.
+    /// The name of the profile.
     pub name: String,
     /// The generation of its spec.
     pub generation: i64,

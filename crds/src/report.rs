@@ -70,7 +70,7 @@ impl ExitReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunReport {
-    /// How it ended.
+    /// How the attempt ended, in one word.
     pub reason: ExitReason,
     /// One sentence for a person: on failure, what is wrong, where, and what to do.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -131,7 +131,7 @@ impl RunReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskResult {
-    /// The task.
+    /// The name of the task that was scored.
     pub task: String,
     /// The metric that the task is judged by, a key of `metrics`.
     pub main_metric: String,
@@ -140,7 +140,7 @@ pub struct TaskResult {
     /// The main metric of always answering with the training set's most frequent class; absent for regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub majority: Option<f64>,
-    /// Rows scored.
+    /// Rows of the dev set that were scored.
     pub rows: u32,
 }
 

@@ -43,12 +43,12 @@ use crate::report::{ExitReason, RunReport, Stage};
 #[x_kube(validation = Rule::new("(self.role == 'Inputs') == has(self.inputs) && (self.role != 'Inputs') == has(self.config)")
     .message("a run has `inputs` if its role is Inputs, and `config` otherwise"))]
 pub struct BamRunSpec {
-    /// What it is for.
+    /// What the run is for: Inputs checks data, Teacher and Student train.
     pub role: Role,
-    /// What is trained, and how.
+    /// What is trained, and how. Of the roles Teacher and Student.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<RunConfig>,
-    /// What is checked.
+    /// What is checked: the tasks' files and the pretrained model. Only of the role Inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<InputsConfig>,
     /// How often it is tried again.
@@ -91,7 +91,7 @@ pub struct RunPod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = OBJECT_NAME_PATTERN))]
     pub queue_name: Option<String>,
-    /// What else they get.
+    /// What its pods get besides: labels, annotations, and fields of a pod's spec.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pod_template: PodTemplate,
 }
@@ -146,10 +146,10 @@ pub struct BamRunStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// One word.
+    /// Where the run stands, in one word.
     #[serde(default)]
     pub phase: RunPhase,
-    /// Attempts begun.
+    /// Attempts that were begun, each of them a Job.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attempts: u32,
     /// Failures counted against each budget.
@@ -164,13 +164,13 @@ pub struct BamRunStatus {
     /// No attempt starts before this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// Live progress.
+    /// How far its attempt is, while one is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<RunProgress>,
     /// What it waits for, in a person's words.
     #[serde(default, skip_serializing_if = "is_default")]
     pub waiting_for: String,
-    /// `Complete` and `Failed`.
+    /// `Complete` (its manifest is whole) and `Failed` (it will not be tried again).
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -224,7 +224,7 @@ pub const HISTORY: usize = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failures {
-    /// The program's.
+    /// Crashes, internal errors and diverged losses.
     #[serde(default)]
     pub application: u32,
     /// The machine's, the network's, the store's.
@@ -239,7 +239,7 @@ pub struct Failures {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptRecord {
-    /// Counted from 1.
+    /// Which attempt it was, counted from 1.
     pub number: u32,
     /// What its trainer said, if it said anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -247,10 +247,10 @@ pub struct AttemptRecord {
     /// The exit code, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// One sentence.
+    /// What its trainer said last, or what else is known of its end.
     #[serde(default, skip_serializing_if = "is_default")]
     pub message: String,
-    /// When it began.
+    /// When the attempt began.
     pub started_at: Time,
     /// When it was seen to have ended.
     pub finished_at: Time,
@@ -263,10 +263,10 @@ pub struct AttemptRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunProgress {
-    /// What is going on.
+    /// What the trainer is doing now.
     pub stage: Stage,
     /// Units done of this stage.
     pub done: u64,
-    /// Units in all.
+    /// Units of this stage in all; 0: unknown.
     pub total: u64,
 }

@@ -121,9 +121,9 @@ pub enum TaskMetric {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": "double(string(self.min)) < double(string(self.max))", "message": "min must be below max"}]))]
 pub struct ScoreRange {
-    /// The smallest.
+    /// The smallest score that a row can have.
     pub min: Bound,
-    /// The largest.
+    /// The largest score that a row can have.
     pub max: Bound,
 }
 

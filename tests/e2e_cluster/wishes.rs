@@ -29,6 +29,7 @@ fn cancelled_it_is_over_for_good_and_the_next_one_goes_on_where_it_was() {
     let Some(namespace) = Namespace::new("cancel") else { return };
     let unwanted = slow(debug("unwanted", &["rte"]));
     namespace.apply(&unwanted);
+    namespace.kubectl(&["wait", "--for=condition=Running", "bam/unwanted", "--timeout=60s"]);
     let teacher = namespace.run_of("unwanted", Role::Teacher, "rte").name;
     namespace.run_when(&teacher, "trains", |status| {
         status.phase == RunPhase::Running && status.progress.as_ref().is_some_and(|progress| progress.done > 5)
@@ -76,10 +77,21 @@ fn what_failed_is_tried_again_on_request_and_what_is_another_s_is_left_alone() {
     assert_eq!(namespace.diary.read(|seen| seen.all(Kind::Job).len()), 4, "all of them are kept");
 
     let report: Value =
-        serde_json::from_str(&kubectl_bam(&namespace, &["report", "again", "--json"]).unwrap()).unwrap();
+        serde_json::from_str(&kubectl_bam(&namespace, &["report", "again", "--output", "json"]).unwrap()).unwrap();
     assert_eq!(report["scores"]["rte"]["trials"], 1);
     let table = kubectl_bam(&namespace, &["report", "again"]).unwrap();
     assert!(table.starts_with("task") && table.contains("rte"), "{table}");
+    let log = kubectl_bam(&namespace, &["logs", "again", "--run", "student"]).unwrap();
+    assert!(log.lines().count() > 3, "{log}");
+    let watched = kubectl_bam(&namespace, &["watch", "again"]).unwrap();
+    assert_eq!(watched, table, "it is over");
+    let file = namespace.store.folder.join("again.json");
+    fs::write(&file, with(debug("again", &["rte"]), "seed", 2).to_string()).unwrap();
+    let planned = kubectl_bam(&namespace, &["plan", "-f", file.to_str().unwrap(), "--output", "json"]).unwrap_err();
+    assert_eq!(planned, "", "what is said is the plan; that it is refused says the exit code");
+    fs::write(&file, debug("next", &["rte"]).to_string()).unwrap();
+    let planned = kubectl_bam(&namespace, &["plan", "-f", file.to_str().unwrap()]).unwrap();
+    assert!(planned.contains("joined; is done; is shared with experiment again"), "{planned}");
     let refused = kubectl_bam(&namespace, &["retry", "again"]).unwrap_err();
     assert!(refused.contains("kubectl bam: again has no run that failed"), "{refused}");
     let refused = kubectl_bam(&namespace, &["suspend", "nobody"]).unwrap_err();

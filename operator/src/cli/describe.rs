@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::table;
 use crate::plan::graph::Graph;
+use crate::plan::status::{condition, title};
 
 /// How many students there are.
 pub fn trials(status: &BamExperimentStatus) -> usize {
@@ -32,6 +33,43 @@ pub fn results(graph: &Graph, status: &BamExperimentStatus, bam_dir: &Path, bold
     text
 }
 
+/// Why it failed: every run that did, with the lines of its log that add to its message, and where more is said.
+pub fn failures(status: &BamExperimentStatus, log: impl Fn(&str) -> (Vec<String>, String)) -> String {
+    let trials = trials(status);
+    let failed = status.runs.iter().filter(|run| run.phase == RunPhase::Failed).map(|run| {
+        let mut text = format!("{} ({}) failed: {}", title(run, trials), run.name, run.message);
+        let (lines, place) = log(&run.name);
+        for line in lines.iter().filter(|line| !run.message.contains(line.trim())) {
+            text += &format!("\n    {line}");
+        }
+        text + "\n  " + &place
+    });
+    let failed: Vec<_> = failed.collect();
+    if !failed.is_empty() {
+        return failed.join("\n");
+    }
+    let said = condition(&status.conditions, "Failed");
+    said.map(|condition| condition.message.clone()).unwrap_or_default()
+}
+
+/// A table, or what is said where there is none yet.
+pub fn or_nothing(table: String) -> String {
+    if table.is_empty() { "nothing is trained yet\n".to_owned() } else { table }
+}
+
+/// Numbers as they are meant: 55, where the computer has 55.00000000000001.
+fn rounded(value: Value) -> Value {
+    const DIGITS: f64 = 1e6;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            json!(number.as_f64().map(|number| (number * DIGITS).round() / DIGITS))
+        }
+        Value::Array(items) => items.into_iter().map(rounded).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, rounded(value))).collect(),
+        value => value,
+    }
+}
+
 /// Its scores for programs. `model` says where a run's model lies, as far as that can be told.
 pub fn report(experiment: &str, status: &BamExperimentStatus, model: impl Fn(&RunSummary) -> Option<PathBuf>) -> Value {
     let trainings = status.runs.iter().filter(|run| run.role != Role::Inputs);
@@ -47,10 +85,10 @@ pub fn report(experiment: &str, status: &BamExperimentStatus, model: impl Fn(&Ru
             "model": model(run),
         })
     });
-    json!({
+    rounded(json!({
         "experiment": experiment,
         "phase": status.phase,
         "scores": status.scores,
         "runs": runs.collect::<Vec<_>>(),
-    })
+    }))
 }

@@ -78,6 +78,8 @@ fn explanation(look: &Look, graph: &Graph, plan: &Plan<BamExperimentStatus>) -> 
     }
     text += match status.phase {
         ExperimentPhase::Complete | ExperimentPhase::Cancelled => "",
+        // What failed otherwise would fail again: its sentence says what to do.
+        ExperimentPhase::Failed if !status.runs.iter().any(|run| run.phase == RunPhase::Failed) => "",
         ExperimentPhase::Failed => "`bam run -f` with its manifest tries again\n",
         ExperimentPhase::Suspended => "`bam run -f` with `suspend: false` in its manifest goes on\n",
         _ if status.runs.iter().any(|run| run.phase == RunPhase::Running) => "",

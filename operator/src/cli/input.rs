@@ -24,6 +24,13 @@ pub fn text(file: &Path) -> Result<String, Exit> {
 
 /// The experiments of files without faults, each with what its profile says where that is in one of them. Faults are said.
 pub fn experiments(files: &[PathBuf]) -> Result<Vec<BamExperiment>, Exit> {
+    let (mut experiments, profiles) = manifests(files)?;
+    experiments.iter_mut().for_each(|experiment| resolve(experiment, &profiles));
+    Ok(experiments)
+}
+
+/// The experiments of files without faults as they stand there, and the profiles beside them. Faults are said.
+pub fn manifests(files: &[PathBuf]) -> Result<(Vec<BamExperiment>, Vec<Profile>), Exit> {
     let (mut experiments, mut profiles, mut is_sound) = (Vec::new(), Vec::new(), true);
     for file in files {
         let manifest = manifest::read(&text(file)?);
@@ -44,8 +51,7 @@ pub fn experiments(files: &[PathBuf]) -> Result<Vec<BamExperiment>, Exit> {
         let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         return Err(Exit::failed(format!("{}: {NO_EXPERIMENT}", files.join(", "))));
     }
-    experiments.iter_mut().for_each(|experiment| resolve(experiment, &profiles));
-    Ok(experiments)
+    Ok((experiments, profiles))
 }
 
 /// Here nobody has profiles but those that are given.

@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 
-/// Logs `level` and above, unless `BAM_LOG` says otherwise; above the progress bars, where there are some.
+/// Logs `level` and above, unless `BAM_LOG` says otherwise (whoever makes a request tells of its failure); above the progress bars, where there are some.
 pub fn start(level: &str, bars: Option<&MultiProgress>) {
-    let filter = EnvFilter::try_from_env("BAM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("BAM_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_client=off,kube_runtime=off")));
     let bars = bars.cloned();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

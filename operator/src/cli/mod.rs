@@ -2,6 +2,8 @@
 //! here and in the files without a command's name.
 
 mod check;
+mod completion;
+mod dag;
 mod describe;
 mod explain;
 mod input;
@@ -13,11 +15,12 @@ mod run;
 mod screen;
 mod table;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
 
 use crate::local;
 
@@ -41,6 +44,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show an experiment's scores.
     Report(report::Arguments),
+    /// Print what a shell needs to complete these commands.
+    Completion(completion::Arguments),
 }
 
 /// Where the artifact store is.
@@ -65,6 +70,38 @@ impl BamDir {
             ))),
         }
     }
+}
+
+/// How something is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How a command says what it found.
+#[derive(Clone, Copy, Debug, Args)]
+struct Format {
+    /// For people, or for programs.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Format {
+    fn say(self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
+        match self.output {
+            Output::Text => say(&text()),
+            Output::Json => say(&format!("{:#}\n", json())),
+        }
+    }
+}
+
+/// Whether what is printed may be bold: on a terminal, unless `NO_COLOR` says otherwise.
+fn is_bold() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// How a command ended otherwise than well.
@@ -92,9 +129,14 @@ impl From<local::Error> for Exit {
 
 /// Runs the command that was given, and says how it ended.
 pub async fn main() -> ExitCode {
-    let called = std::env::args_os().next().map(PathBuf::from);
-    if called.is_some_and(|path| path.file_stem().is_some_and(|name| name == kubectl::NAME)) {
-        return kubectl::main().await;
+    match called().as_str() {
+        kubectl::NAME => return conclude(kubectl::main().await),
+        kubectl::complete::NAME => {
+            let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+            kubectl::complete::main(&words).await;
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     let result = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments).await,
@@ -102,19 +144,29 @@ pub async fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Report(arguments) => report::report(&arguments),
+        Command::Completion(arguments) => {
+            completion::completion(&arguments);
+            Ok(())
+        }
     };
-    conclude("bam", result)
+    conclude(result)
 }
 
-/// Says what went wrong in a command of `program`.
-fn conclude(program: &str, result: Result<(), Exit>) -> ExitCode {
+/// The name by which this program was called.
+fn called() -> String {
+    let path = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Says what went wrong.
+fn conclude(result: Result<(), Exit>) -> ExitCode {
     let (message, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Exit::Failed(message)) => (message, 1),
         Err(Exit::Faults) => return ExitCode::from(2),
         Err(Exit::Interrupted(message)) => (message, 130),
     };
-    let _ = writeln!(std::io::stderr(), "{program}: {message}");
+    complain(&message);
     ExitCode::from(code)
 }
 
@@ -126,5 +178,6 @@ fn say(text: &str) {
 
 /// Prints to standard error.
 fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "bam: {message}");
+    let program = if called() == kubectl::NAME { "kubectl bam" } else { "bam" };
+    let _ = writeln!(std::io::stderr(), "{program}: {message}");
 }

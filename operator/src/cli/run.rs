@@ -1,16 +1,12 @@
 //! `bam run`: trains an experiment on this machine, or goes on where it was stopped.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use bam_crds::BamExperiment;
 use bam_crds::experiment::ExperimentPhase;
-use bam_crds::run::RunPhase;
 
-use super::screen::{Bars, Lines};
-use super::{BamDir, Exit, describe, input, logging, say};
+use super::{BamDir, Exit, describe, input, is_bold, say, screen};
 use crate::local::{Local, Look, Mode, Screen, Settings, ledger::Ledger, progress, trainer};
-use crate::plan::status::title;
 use crate::plan::teachers;
 use crate::platform::drive;
 
@@ -58,17 +54,10 @@ async fn train(arguments: &Arguments, settings: Settings, experiment: BamExperim
     let max_parallel = settings.max_parallel;
     note_changes(&experiment, &bam_dir)?;
     require_named_teachers(&experiment, &bam_dir)?;
-    let interrupted = if arguments.plain || !std::io::stderr().is_terminal() {
-        let lines = Lines::default();
-        logging::start("info", None);
-        follow(settings, experiment.clone(), &lines).await?
-    } else {
-        let bars = Bars::new();
-        logging::start("warn", Some(bars.drawing()));
-        let followed = follow(settings, experiment.clone(), &bars).await;
-        bars.finish();
-        followed?
-    };
+    let screen = screen::open(arguments.plain);
+    let followed = follow(settings, experiment.clone(), &*screen).await;
+    screen.finish();
+    let interrupted = followed?;
     if interrupted {
         return Err(Exit::Interrupted(
             "stopped; what was trained is safe, run the same command again to go on".to_owned(),
@@ -115,32 +104,16 @@ fn require_named_teachers(experiment: &BamExperiment, bam_dir: &Path) -> Result<
 /// Shows what came of it.
 fn conclude(look: &Look) -> Result<(), Exit> {
     let (graph, seen) = look.experiment()?;
-    let bold = std::io::stdout().is_terminal();
-    say(&describe::results(&graph, &seen.status, &look.bam_dir, bold));
+    say(&describe::results(&graph, &seen.status, &look.bam_dir, is_bold()));
     match seen.status.phase {
         ExperimentPhase::Complete => return Ok(()),
         ExperimentPhase::Suspended => return Err(Exit::failed(seen.status.waiting_for)),
         _ => {}
     }
-    let trials = describe::trials(&seen.status);
-    let mut failures: Vec<_> = seen
-        .status
-        .runs
-        .iter()
-        .filter(|run| run.phase == RunPhase::Failed)
-        .map(|run| {
-            let attempt = look.ledger.attempt(&run.name, look.ledger.attempts(&run.name));
-            let mut text = format!("{} ({}) failed: {}", title(run, trials), run.name, run.message);
-            let log = attempt.stderr();
-            for line in progress::last_lines(&log, LOG_LINES) {
-                text += &format!("\n    {line}");
-            }
-            text + &format!("\n  log: {}", log.display())
-        })
-        .collect();
-    if failures.is_empty() {
-        let said = seen.status.conditions.iter().find(|condition| condition.type_ == "Failed");
-        failures.extend(said.map(|condition| condition.message.clone()));
-    }
-    Err(Exit::failed(failures.join("\n")))
+    let failures = describe::failures(&seen.status, |run| {
+        let attempt = look.ledger.attempt(run, look.ledger.attempts(run));
+        let log = attempt.stderr();
+        (progress::last_lines(&log, LOG_LINES), format!("log: {}", log.display()))
+    });
+    Err(Exit::failed(failures))
 }

@@ -2,21 +2,32 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use bam_crds::report::Stage;
 use bam_crds::run::{Role, RunPhase};
-use bam_crds::{BamExperimentStatus, BamRunStatus, Progress};
+use bam_crds::{BamExperimentStatus, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::describe;
+use super::{describe, logging};
 use crate::local::Screen;
-use crate::plan::status::{failure_message, title};
+use crate::plan::status::title;
+
+/// Bars where a person sits before a terminal and did not ask for `plain` lines. Starts the log, which goes with them.
+pub fn open(plain: bool) -> Box<dyn Screen> {
+    if plain || !std::io::stderr().is_terminal() {
+        logging::start("info", None);
+        return Box::new(Lines::default());
+    }
+    let bars = Bars::default();
+    logging::start("warn", Some(&bars.bars));
+    Box::new(bars)
+}
 
 /// A line per change of state, and one per tenth of the steps.
 #[derive(Debug, Default)]
-pub struct Lines {
+struct Lines {
     runs: RefCell<BTreeMap<String, Shown>>,
 }
 
@@ -33,25 +44,25 @@ impl Screen for Lines {
     fn experiment(&self, status: &BamExperimentStatus) {
         let trials = describe::trials(status);
         let mut runs = self.runs.borrow_mut();
-        for run in &status.runs {
-            let shown = runs.entry(run.name.clone()).or_default();
-            shown.title = title(run, trials);
-            shown.phase.get_or_insert(run.phase);
-        }
-    }
-
-    fn run(&self, run: &str, status: &BamRunStatus) {
-        let mut runs = self.runs.borrow_mut();
-        let Some(shown) = runs.get_mut(run) else { return };
-        if shown.phase.replace(status.phase) == Some(status.phase) {
-            return;
-        }
-        let title = &shown.title;
-        match status.phase {
-            RunPhase::Pending => tracing::info!(run, "{title} {}", status.waiting_for),
-            RunPhase::Running => tracing::info!(run, "{title} is under way"),
-            RunPhase::Succeeded => tracing::info!(run, "{title} is done"),
-            RunPhase::Failed => tracing::error!(run, "{title} failed: {}", failure_message(status)),
+        for summary in &status.runs {
+            let shown = runs.entry(summary.name.clone()).or_default();
+            shown.title = title(summary, trials);
+            let before = shown.phase.replace(summary.phase);
+            if before == Some(summary.phase) {
+                continue;
+            }
+            let (run, title, message) = (&summary.name, &shown.title, &summary.message);
+            match summary.phase {
+                // What waits from the beginning waits for what is shown.
+                RunPhase::Pending if before.is_none() => {}
+                RunPhase::Pending => tracing::info!(run, "{title} {message}"),
+                RunPhase::Running => tracing::info!(run, "{title} is under way"),
+                RunPhase::Succeeded => tracing::info!(run, "{title} is done"),
+                // All of a long list is said at the end.
+                RunPhase::Failed => {
+                    tracing::error!(run, "{title} failed: {}", message.lines().next().unwrap_or_default());
+                }
+            }
         }
     }
 
@@ -75,23 +86,13 @@ impl Screen for Lines {
 }
 
 /// A bar per run.
-#[derive(Debug)]
-pub struct Bars {
+#[derive(Debug, Default)]
+struct Bars {
     bars: MultiProgress,
     runs: RefCell<BTreeMap<String, (ProgressBar, RunPhase, Pace)>>,
 }
 
 impl Bars {
-    /// Draws on standard error.
-    pub fn new() -> Self {
-        Self { bars: MultiProgress::new(), runs: RefCell::default() }
-    }
-
-    /// Where to write above the bars.
-    pub fn drawing(&self) -> &MultiProgress {
-        &self.bars
-    }
-
     fn add(&self, title: String) -> ProgressBar {
         let style = "{prefix:<16} {bar:16.cyan/dim} {pos:>6}/{len:<6} {wide_msg}";
         // The template is a constant of this file, and the default style is not worse than none.
@@ -99,22 +100,9 @@ impl Bars {
         // A bar of nothing would look full: one that has not begun is 0 of 1.
         self.bars.add(ProgressBar::new(1).with_style(style).with_prefix(title))
     }
-
-    /// Leaves the bars as they are.
-    pub fn finish(&self) {
-        let runs = self.runs.borrow();
-        runs.values().for_each(|(bar, ..)| bar.abandon());
-        if !runs.is_empty() {
-            // The last bar fills its line, and leaves the cursor on it.
-            let _ = writeln!(std::io::stderr());
-        }
-    }
 }
 
 impl Screen for Bars {
-    /// What a run's own status adds is in the experiment's a moment later.
-    fn run(&self, _: &str, _: &BamRunStatus) {}
-
     fn experiment(&self, status: &BamExperimentStatus) {
         let trials = describe::trials(status);
         let mut runs = self.runs.borrow_mut();
@@ -150,6 +138,16 @@ impl Screen for Bars {
         bar.set_length(progress.total.max(1));
         bar.set_position(progress.done);
         bar.set_message(format!("{}{}", progress.stage.words(), numbers(progress, eta)));
+    }
+
+    /// Leaves the bars as they are.
+    fn finish(&self) {
+        let runs = self.runs.borrow();
+        runs.values().for_each(|(bar, ..)| bar.abandon());
+        if !runs.is_empty() {
+            // The last bar fills its line, and leaves the cursor on it.
+            let _ = writeln!(std::io::stderr());
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::RunPhase;
-use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, BamRunStatus, Progress, names};
+use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, Progress, names};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::attempt;
@@ -45,12 +45,12 @@ const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Where a person sees how it goes.
 pub trait Screen {
-    /// The experiment's status changed.
+    /// How the experiment stands now, perhaps as before.
     fn experiment(&self, status: &BamExperimentStatus);
-    /// A run's status changed.
-    fn run(&self, run: &str, status: &BamRunStatus);
     /// A run got further.
     fn progress(&self, run: &str, progress: &Progress);
+    /// Nothing more will happen.
+    fn finish(&self) {}
 }
 
 /// What a single machine is told.
@@ -279,6 +279,8 @@ impl Platform for Local<'_> {
                 let (graph, seen) = self.look.experiment()?;
                 *self.runs.borrow_mut() = graph.nodes().map(|node| node.name.clone()).collect();
                 self.phase.set(seen.status.phase);
+                // Another `bam run` may have published it.
+                self.screen.experiment(&seen.status);
                 Ok(Some(Observed::Experiment(Box::new(self.look.experiment.clone()), Box::new(seen))))
             }
             Kind::Run => {
@@ -332,10 +334,7 @@ impl Platform for Local<'_> {
                 self.phase.set(status.phase);
                 self.screen.experiment(status);
             }
-            Status::Run(status) => {
-                self.ledger().save_run_status(name, status)?;
-                self.screen.run(name, status);
-            }
+            Status::Run(status) => self.ledger().save_run_status(name, status)?,
         }
         self.changed.set(true);
         Ok(Outcome::Done)

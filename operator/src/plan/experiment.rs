@@ -46,12 +46,17 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// The runs of `experiment`, as far as they can be told from what was seen.
-    pub fn graph(&self, experiment: &BamExperiment) -> Graph {
-        let spec = match &self.profile {
+    /// What `experiment` says, and its profile where it is silent.
+    pub fn spec<'a>(&self, experiment: &'a BamExperiment) -> Cow<'a, BamExperimentSpec> {
+        match &self.profile {
             Some(Ok(found)) => Cow::Owned(profile::resolve(&experiment.spec, &found.spec)),
             _ => Cow::Borrowed(&experiment.spec),
-        };
+        }
+    }
+
+    /// The runs of `experiment`, as far as they can be told from what was seen.
+    pub fn graph(&self, experiment: &BamExperiment) -> Graph {
+        let spec = self.spec(experiment);
         let check = self.runs.get(&graph::inputs(&spec, &self.inputs_key).name);
         let stand = |name: &str| self.runs.get(name).map_or(Stand::Open, Run::stand);
         let check = check.map(|run| &run.status);
@@ -91,7 +96,8 @@ impl Run {
         }
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    /// Will nothing more happen to it?
+    pub fn is_over(&self) -> bool {
         self.phase().is_final()
     }
 

@@ -239,13 +239,23 @@ pub fn in_words(policy: &FailurePolicy) -> Vec<String> {
     let pending = policy
         .pending_deadline_seconds
         .map(|seconds| format!("an attempt that is not at work {seconds} s after its beginning: not tried again"));
+    let pause = match (policy.application_retries, policy.infrastructure_retries) {
+        (0, 0) => None,
+        _ => Some(format!(
+            "before such another try: a pause of {} s, twice as long after each failure, at most {} min",
+            FIRST_PAUSE.as_secs(),
+            LONGEST_PAUSE.as_mins()
+        )),
+    };
     let always = [
         format!("a crash, an internal error or a diverged loss: {}", retries(policy.application_retries)),
         format!("a kill, a lost machine or an unreachable store: {}", retries(policy.infrastructure_retries)),
+    ];
+    let others = [
         "out of memory: tried again with half the micro-batch, down to one row; what is learned stays the same"
             .to_owned(),
         "stopped after a checkpoint: goes on where it was, at no cost".to_owned(),
         "bad options, data that do not fit or are missing: not tried again".to_owned(),
     ];
-    always.into_iter().chain(pending).collect()
+    always.into_iter().chain(pause).chain(others).chain(pending).collect()
 }

@@ -131,8 +131,12 @@ impl<'a> Standing<'a> {
             true => (Why::Suspended.reason().to_owned(), "spec.suspend is true".to_owned()),
             false => ("NotSuspended".to_owned(), "nothing is held back".to_owned()),
         };
+        let mut alive = self.world.graph.nodes().filter(|node| self.world.is_alive(node));
+        let running = alive.next().map(|node| self.say(node));
+        let or_idle = || if complete { done() } else { now() };
         vec![
             finding("InputsReady", pinned, or_now(pinned)),
+            finding("Running", running.is_some(), running.unwrap_or_else(or_idle)),
             finding("TeachersReady", teachers_ready, or_now(teachers_ready)),
             finding("Suspended", suspended, suspension()),
             finding("Complete", complete, or_now(complete)),

@@ -44,6 +44,28 @@ fn a_plan_where_the_data_are_absent() {
 }
 
 #[test]
+fn a_plan_needs_no_folder_if_it_reads_none() {
+    let bam = Bam::new();
+    let manifest = bam.distilled();
+    let plan = ["plan", "-f", manifest.to_str().unwrap(), "--bam-dir", "/nowhere"];
+    let said = bam.bam(&plan);
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    assert!(said.err.contains("cannot use /nowhere as the artifact store"), "{}", said.err);
+    let said = bam.bam(&[&plan[..], &["--offline"]].concat());
+    assert_eq!(said.code, Some(0), "{said:#?}");
+}
+
+#[test]
+fn a_gate_that_is_closed_is_not_explained_as_one_that_another_try_opens() {
+    let bam = Bam::new();
+    let manifest = bam.manifest("distill: {qualityGate: {min: \"99\"}}");
+    assert_eq!(bam.run(&manifest).code, Some(1));
+    let explained = bam.bam(&["explain", "exp"]);
+    assert!(explained.out.contains("its qualityGate asks for 99"), "{}", explained.out);
+    assert!(!explained.out.contains("tries again"), "{}", explained.out);
+}
+
+#[test]
 fn plan_explain_and_report_where_something_was_trained() {
     let bam = Bam::new().orders(r#"{"ends": {"teacher mrpc": ["exit 70", "exit 70"]}}"#);
     let manifest = bam.distilled();
@@ -79,7 +101,7 @@ fn another_experiment_shares_the_teachers() {
 fn a_report_for_programs() {
     let bam = Bam::new();
     bam.run(&bam.distilled());
-    let reported = bam.bam(&["report", "exp", "--json"]);
+    let reported = bam.bam(&["report", "exp", "--output", "json"]);
     golden("report.json", &bam.normalized(&reported.out));
     let unknown = bam.bam(&["report", "expp"]);
     assert_eq!(unknown.code, Some(1));

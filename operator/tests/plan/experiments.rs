@@ -272,7 +272,8 @@ fn all_conditions_are_there_from_the_first_status_on() {
     let seen = Observed::default();
     let plan = bam_operator::plan::experiment::plan(&experiment, &seen, build::start());
     let conditions: Vec<_> = plan.status.conditions.iter().map(|it| (it.type_.as_str(), it.status.as_str())).collect();
-    let expected = ["InputsReady", "TeachersReady", "Suspended", "Complete", "Failed"].map(|kind| (kind, "False"));
+    let expected =
+        ["InputsReady", "Running", "TeachersReady", "Suspended", "Complete", "Failed"].map(|kind| (kind, "False"));
     assert_eq!(conditions, expected);
     assert_eq!(plan.status.phase, ExperimentPhase::Pending);
     assert_eq!(plan.status.waiting_for, "inputs check is new");
