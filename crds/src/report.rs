@@ -162,6 +162,10 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in their order.
+    pub const ALL: [Self; 6] =
+        [Self::Fetching, Self::Preparing, Self::Training, Self::Evaluating, Self::WritingTargets, Self::Saving];
+
     /// As a person says it.
     pub fn words(self) -> &'static str {
         match self {

@@ -3,14 +3,19 @@
 All in float64 from weights that are exact in float32: the stored values are then right to the last bit of float32, whatever the
 order in which a processor sums. Only what is zero but for rounding (a key's bias moves all scores of a row alike, so it has no
 gradient) would show that order; it is stored as zero.
+
+encoder_bf16.json: how far the same model is from that under autocast in bf16. It differs from weights to weights, and gradients that
+nearly cancel lose a tenth: what is close enough, only the peer can say.
 """
+
+import copy
 
 import numpy as np
 import torch
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
-from files import rng, write_tensors
+from files import rng, write_json, write_tensors
 
 VOCABULARY = 120
 CLASSES = 3
@@ -26,6 +31,7 @@ SIZES = {
 
 def write(out, seed):
     torch.set_num_threads(1)
+    rounded = []
     for name, (hidden, layers, heads, intermediate, positions, length, lengths, tasks) in SIZES.items():
         random = rng(seed, f"encoder {name}")
         config = BertConfig(
@@ -54,6 +60,7 @@ def write(out, seed):
         inputs = _inputs(random, length, lengths, tasks)
         outputs = _run(model, parameters, inputs)
         outputs["loss"].backward()
+        rounded.append({"name": name} | _in_bf16(model, parameters, inputs, outputs))
 
         tensors = {f"inputs/{key}": value.numpy() for key, value in inputs.items()}
         tensors |= {f"outputs/{key}": _float32(value) for key, value in outputs.items()}
@@ -61,6 +68,27 @@ def write(out, seed):
             tensors[f"weights/{key}"] = _float32(parameter)
             tensors[f"gradients/{key}"] = _float32(parameter.grad)
         write_tensors(out / f"encoder_{name}.safetensors", tensors, _bert_config(config))
+    write_json(out / "encoder_bf16.json", {"seed": seed, "encoders": rounded})
+
+
+def _in_bf16(model, parameters, inputs, outputs):
+    """Root mean square of what autocast does to the pooled tokens, and what it does to the gradient, relative."""
+    model = copy.deepcopy(model).float()
+    heads = {key: value.detach().float().requires_grad_() for key, value in parameters.items() if key.startswith("heads/")}
+    own = dict(model.named_parameters()) | heads
+    for parameter in own.values():
+        parameter.grad = None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoded = model(**{key: inputs[key] for key in ("input_ids", "token_type_ids", "attention_mask")})
+    half = _losses(encoded.pooler_output.float(), own, inputs)
+    half["loss"].backward()
+    gradient = lambda of: torch.cat([value.grad.double().flatten() for value in of.values()])
+    exact = gradient(parameters)
+    pooled = (half["pooled"].double() - outputs["pooled"]).square().mean().sqrt()
+    return {
+        "pooled": float(f"{pooled:.2g}"),
+        "gradient": float(f"{(gradient(own) - exact).norm() / exact.norm():.2g}"),
+    }
 
 
 def _draw(parameters, random):
@@ -103,21 +131,25 @@ def _inputs(random, length, lengths, tasks):
 
 def _run(model, parameters, inputs):
     encoded = model(**{key: inputs[key] for key in ("input_ids", "token_type_ids", "attention_mask")})
-    pooled = encoded.pooler_output
+    last_hidden = encoded.last_hidden_state * inputs["attention_mask"].unsqueeze(2)
+    return {"last_hidden": last_hidden} | _losses(encoded.pooler_output, parameters, inputs)
+
+
+def _losses(pooled, parameters, inputs):
+    kind = pooled.dtype
     logits = functional.linear(pooled, parameters["heads/a/weight"], parameters["heads/a/bias"])
     prediction = functional.linear(pooled, parameters["heads/b/weight"], parameters["heads/b/bias"]).squeeze(1)
     cross_entropy = functional.cross_entropy(logits, inputs["label"], reduction="none")
-    squared_error = (prediction - inputs["score"].double()) ** 2
+    squared_error = (prediction - inputs["score"].to(kind)) ** 2
     # Both heads run on every row and the other task's loss is masked, so that an idle head has zero gradients rather than none.
-    of_a = (inputs["task"] == 0).double()
+    of_a = (inputs["task"] == 0).to(kind)
     row_loss = of_a * cross_entropy + (1.0 - of_a) * squared_error
     return {
-        "last_hidden": encoded.last_hidden_state * inputs["attention_mask"].unsqueeze(2),
         "pooled": pooled,
         "logits_a": logits,
         "prediction_b": prediction,
         "row_loss": row_loss,
-        "loss": (inputs["weight"].double()[inputs["task"]] * row_loss).sum(),
+        "loss": (inputs["weight"].to(kind)[inputs["task"]] * row_loss).sum(),
     }
 
 

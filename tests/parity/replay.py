@@ -11,6 +11,7 @@ Prints the largest relative differences. The optimizer is optimizer.py's, the dr
 import argparse
 import csv
 import json
+import pickle
 import sys
 from pathlib import Path
 from unittest import mock
@@ -249,13 +250,21 @@ class Replay:
 
 
 def targets(bam_dir, task):
-    """The mean of a task's teachers' logits, by eid."""
-    sums = {}
-    for teacher in task["teachers"]:
-        file = load_file(bam_dir / "runs" / teacher / "targets" / f"{task['name']}.safetensors")
-        for eid, logits in zip(file["eid"].tolist(), file["logits"].astype(np.float64)):
-            sums[eid] = sums.get(eid, 0.0) + logits / len(task["teachers"])
-    return sums or None
+    """The mean of the logits of those of a task's teachers that have a row (out of fold, one has), by eid."""
+    files = [bam_dir / "runs" / teacher / "targets" / f"{task['name']}.safetensors" for teacher in task["teachers"]]
+    said = {}
+    for file in files + [bam_dir / file for file in task["targetFiles"]]:
+        for eid, logits in predictions(file):
+            said.setdefault(eid, []).append(np.atleast_1d(logits).astype(np.float64))
+    return {eid: np.mean(logits, axis=0) for eid, logits in said.items()} or None
+
+
+def predictions(file):
+    """Pairs of eid and logits: of a run, or of the reference's pickles (of those who trust them: a pickle is a program)."""
+    if file.suffix == ".safetensors":
+        tensors = load_file(file)
+        return zip(tensors["eid"].tolist(), tensors["logits"])
+    return pickle.loads(file.read_bytes()).items()
 
 
 def difference(found, expected):

@@ -74,6 +74,22 @@ pub(crate) fn unfinished(path: &Path) -> PathBuf {
     PathBuf::from(format!("{}.{}-{}{UNFINISHED}", path.display(), host.trim(), std::process::id()))
 }
 
+/// Removes, in a folder and in those below it, what writers left that were killed. Files that begin with `spared` stay. Whoever
+/// still writes there finds its file gone.
+pub(crate) fn sweep(folder: &Path, spared: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if entry.file_type()?.is_dir() {
+            sweep(&entry.path(), spared)?;
+        } else if name.ends_with(UNFINISHED) && !name.starts_with(spared) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn bring<T>(
     path: &Path,
     content: impl FnOnce(&File) -> io::Result<T>,
@@ -119,6 +135,23 @@ mod tests {
         write(&path, text("third")).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "third");
         assert_eq!(names(path.parent().unwrap()), ["file"], "nothing is left behind");
+    }
+
+    #[test]
+    fn what_killed_writers_left_is_swept_at_every_depth_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["whole", "deep/whole", "deep/deeper/whole"] {
+            write(&path(name), text("whole")).unwrap();
+            fs::write(unfinished(&path(name)), "half").unwrap();
+        }
+        fs::write(unfinished(&path("spared")), "half").unwrap();
+        sweep(folder.path(), "spared").unwrap();
+        let spared = unfinished(Path::new("spared")).display().to_string();
+        let mut left = names(folder.path());
+        left.sort();
+        assert_eq!(left, ["deep".to_owned(), spared, "whole".to_owned()]);
+        assert_eq!(names(&path("deep/deeper")), ["whole"]);
     }
 
     #[test]

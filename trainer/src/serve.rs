@@ -172,8 +172,7 @@ fn metrics(known: &Known, started: SystemTime) -> String {
     gauge("bam_trainer_data_wait_ratio", "Share of a step's time in which it waited for its rows, lately.", &waited);
     let checkpoint = perhaps(known.checkpoint_seconds);
     gauge("bam_trainer_checkpoint_seconds", "Seconds that the last checkpoint took to write.", &checkpoint);
-    let stages = [Stage::Preparing, Stage::Training, Stage::Evaluating, Stage::WritingTargets, Stage::Saving];
-    let stages = stages.map(|stage| (format!("{{stage=\"{stage:?}\"}}"), f64::from(stage == progress.stage)));
+    let stages = Stage::ALL.map(|stage| (format!("{{stage=\"{stage:?}\"}}"), f64::from(stage == progress.stage)));
     gauge("bam_trainer_stage", "1 for what the trainer is doing, 0 for the rest.", &stages);
     let started = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     gauge("process_start_time_seconds", "When the process began, in seconds since 1970.", &one(started));

@@ -154,6 +154,14 @@ fn metrics_tell_what_is_known_and_leave_out_the_rest() {
     assert!(evaluating.contains(&"bam_trainer_steps_done 4".to_owned()), "rows that are scored are no steps");
     assert!(!evaluating.iter().any(|line| line.contains("loss")), "{evaluating:#?}");
     assert_eq!([f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e-9].map(number), ["+Inf", "-Inf", "NaN", "0.000000001"]);
+
+    for stage in Stage::ALL {
+        reporter.stage(stage, 0, 0);
+        let now: Vec<_> = lines().into_iter().filter(|line| line.starts_with("bam_trainer_stage{")).collect();
+        let others = now.iter().filter(|line| line.ends_with("} 0")).count();
+        assert!(now.contains(&format!("bam_trainer_stage{{stage=\"{stage:?}\"}} 1")), "{stage:?}: {now:#?}");
+        assert_eq!((now.len(), others), (Stage::ALL.len(), Stage::ALL.len() - 1), "{now:#?}");
+    }
 }
 
 #[test]

@@ -334,7 +334,8 @@ impl RunFolder {
         self.remote.as_ref().map_or(Ok(()), |remote| remote.prune_checkpoints(attempt, step, KEEP))
     }
 
-    /// Removes checkpoints, which a whole run does not need.
+    /// Removes what a whole run does not need: checkpoints, and files that attempts were writing when they were killed. (An
+    /// attempt that still writes one drops it anyway: [`durable::write_unless`]. But a manifest that it writes would be missed.)
     pub fn clean(&self) {
         if let Some(Err(failure)) = self.remote.as_ref().map(RemoteRun::remove_checkpoints) {
             eprintln!("warning: {failure}");
@@ -344,6 +345,11 @@ impl RunFolder {
             && error.kind() != io::ErrorKind::NotFound
         {
             eprintln!("warning: {}: cannot remove the checkpoints: {error}", checkpoints.display());
+        }
+        if let Err(error) = durable::sweep(&self.path, MANIFEST)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            eprintln!("warning: {}: cannot remove what was left unfinished: {error}", self.path.display());
         }
     }
 }

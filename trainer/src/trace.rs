@@ -178,6 +178,7 @@ fn header(path: &Path, Subject { config, prepared, model }: Subject<'_>) -> Stri
             "labels": task.task.labels(),
             "range": range,
             "teachers": identity.teachers,
+            "targetFiles": identity.target_files.iter().map(|file| &config.execution.target_files[file.as_str()]).collect::<Vec<_>>(),
             "weight": task.weight,
         })
     };
@@ -185,6 +186,7 @@ fn header(path: &Path, Subject { config, prepared, model }: Subject<'_>) -> Stri
         "format": FORMAT,
         "scienceHash": config.science_hash,
         "seed": science.seed,
+        "precision": science.precision,
         "steps": prepared.schedule.steps(),
         "trainBatchSize": options.train_batch_size,
         "tasks": prepared.tasks.iter().zip(&science.tasks).map(task).collect::<Vec<_>>(),

@@ -215,7 +215,7 @@ impl Trainer<'_> {
         let cut = cut(&lengths, self.limit);
         step.waited.set(begin.elapsed());
         let mut gradients = Gradients::new(state.model.parameters().len());
-        let mut losses = Losses::new(self.prepared.tasks.len());
+        let mut losses = Losses::default();
         for rows in cut {
             if self.interrupt.is_set() {
                 return Ok(None);
@@ -229,6 +229,7 @@ impl Trainer<'_> {
             Outcome::Stepped { norm } => norm,
             Outcome::NonFinite => f64::NAN,
         };
+        let losses = losses.read(self.prepared.tasks.len());
         Ok(Some(StepRecord {
             step: state.step,
             examples,

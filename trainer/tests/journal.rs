@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use bam_crds::{ExitReason, RunConfig, RunReport};
 use common::{Fixture, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const SHORT: &str = r#"{"maxSeqLength": 32, "trainBatchSize": 8, "numTrainEpochs": "2", "learningRate": "1e-3"}"#;
 
@@ -43,6 +43,7 @@ fn a_trace_has_a_line_for_every_step_and_changes_nothing_that_is_learned() {
     assert_eq!(lines[0]["format"], "bam-trace-1");
     assert_eq!(lines[0]["scienceHash"], config.science_hash.as_str());
     assert_eq!(lines[0]["steps"], report.total_steps);
+    assert_eq!((&lines[0]["precision"], &lines[0]["tasks"][0]["targetFiles"]), (&json!("fp32"), &json!([])));
     assert_eq!(lines.len() as u64, 1 + report.total_steps);
     for (step, line) in lines[1..].iter().enumerate() {
         assert_eq!(line["step"], step);

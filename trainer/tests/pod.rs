@@ -5,7 +5,9 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Child, Stdio};
+use std::ptr;
 
 use bam_crds::report::Stage;
 use bam_crds::{ExitReason, Progress, RunReport};
@@ -75,6 +77,39 @@ fn whoever_asks_hears_how_the_training_is_getting_on() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Both ends of a terminal: what a program writes to the second one is read from the first.
+fn terminal() -> (fs::File, OwnedFd) {
+    let size = libc::winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    let (mut ours, mut its) = (-1, -1);
+    // SAFETY: it fills the two numbers, and wants no name and no settings.
+    let opened = unsafe { libc::openpty(&mut ours, &mut its, ptr::null_mut(), ptr::null(), &size) };
+    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: both were opened just now, and nobody else has them.
+    unsafe { (fs::File::from_raw_fd(ours), OwnedFd::from_raw_fd(its)) }
+}
+
+#[test]
+fn on_a_terminal_there_is_a_bar_and_no_json() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte"], SHORT, &[]);
+    let (mut command, _) = fixture.train_command(&config, "first");
+    let (mut ours, its) = terminal();
+    command.stdout(its.try_clone().unwrap()).stderr(its).env("TERM", "xterm");
+    let mut child = command.spawn().unwrap();
+    // It holds the terminal's other end open, and nobody would see that the trainer has ended.
+    drop(command);
+    let mut said = Vec::new();
+    // Ends with an error where the last writer is gone.
+    let _ = ours.read_to_end(&mut said);
+    assert!(child.wait().unwrap().success());
+    let said = String::from_utf8_lossy(&said);
+    // It is not drawn at every step, and rates are known after half a second.
+    for part in ["\u{2588}", "/8 ", "training  loss "] {
+        assert!(said.contains(part), "{part:?} is not in {said:?}");
+    }
+    assert!(!said.contains('{'), "{said:?}");
 }
 
 #[test]

@@ -344,8 +344,15 @@ fn what_a_dead_attempt_left_is_replaced_by_the_one_that_finishes() {
     let stale = fixture.run_folder(&config).join("targets/rte.safetensors");
     fs::create_dir_all(stale.parent().unwrap()).unwrap();
     fs::write(&stale, "of an attempt that never got to its manifest").unwrap();
+    // Killed while it wrote a file that is as large as the model.
+    let torn = fixture.run_folder(&config).join("model/model.safetensors.a-pod-7.partial");
+    fs::create_dir_all(torn.parent().unwrap()).unwrap();
+    fs::write(&torn, "half of the weights").unwrap();
     assert_eq!(fixture.train(&config, "first").reason, ExitReason::Completed);
+    assert!(!torn.exists(), "it would lie there for ever");
+    fs::write(&torn, "half of the weights").unwrap();
     assert_eq!(fixture.train(&config, "second").reason, ExitReason::Completed);
+    assert!(!torn.exists(), "left by an attempt that came late");
     assert!(fs::read(&stale).unwrap().len() > 1000);
 }
 

@@ -13,19 +13,47 @@ use crate::failure::{Failure, Problems};
 use crate::prepare::unknown_task;
 use crate::task::{self, Task};
 
-/// Options that mean nothing here: scripts that set them go on working.
-const WITHOUT_MEANING: &[(&str, &str)] = &[
-    ("pretrained", "the reference never reads it either"),
-    ("eval_batch_size", "rows are not padded to whole batches"),
-    ("predict_batch_size", "rows are cut into micro-batches by length"),
-    ("iterations_per_loop", "progress is shown all the time"),
-    ("use_tfrecords_if_existing", "there are no record files that could be out of date"),
-    ("use_tpu", "TPUs are used through the operator"),
-    ("num_tpu_cores", "TPUs are used through the operator"),
-    ("tpu_name", "TPUs are used through the operator"),
-    ("tpu_zone", "TPUs are used through the operator"),
-    ("gcp_project", "TPUs are used through the operator"),
+/// Options that mean nothing here, what their values are in the reference, and why they have none: scripts that set them go
+/// on working.
+const WITHOUT_MEANING: &[(&str, Form, &str)] = &[
+    ("pretrained", Form::Switch, "the reference never reads it either"),
+    ("eval_batch_size", Form::Count, "rows are not padded to whole batches"),
+    ("predict_batch_size", Form::Count, "rows are cut into micro-batches by length"),
+    ("iterations_per_loop", Form::Count, "progress is shown all the time"),
+    ("use_tfrecords_if_existing", Form::Switch, "there are no record files that could be out of date"),
+    ("use_tpu", Form::Switch, "TPUs are used through the operator"),
+    ("num_tpu_cores", Form::Count, "TPUs are used through the operator"),
+    ("tpu_name", Form::Text, "TPUs are used through the operator"),
+    ("tpu_zone", Form::Text, "TPUs are used through the operator"),
+    ("gcp_project", Form::Text, "TPUs are used through the operator"),
 ];
+
+/// What the value of an option without a meaning may be.
+#[derive(Clone, Copy)]
+enum Form {
+    Switch,
+    Count,
+    /// Or nothing.
+    Text,
+}
+
+impl Form {
+    fn admits(self, value: &Value) -> bool {
+        match self {
+            Self::Switch => value.is_boolean(),
+            Self::Count => whole(value).as_ref().unwrap_or(value).as_u64().is_some_and(|count| count > 0),
+            Self::Text => value.is_string() || value.is_null(),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Switch => "true or false",
+            Self::Count => "a whole number above 0",
+            Self::Text => "a text, or null",
+        }
+    }
+}
 
 /// Options of the program, beside those of the training in [`NAMES`].
 const OTHERS: &[&str] = &[
@@ -132,10 +160,17 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take_those_without_meaning(&mut self) -> Vec<String> {
-        let mut warning = |(name, why): &(&str, &str)| {
-            self.given.remove(*name).map(|_| format!("{name} has no meaning here and is ignored: {why}"))
-        };
-        WITHOUT_MEANING.iter().filter_map(&mut warning).collect()
+        let mut warnings = Vec::new();
+        for (name, form, why) in WITHOUT_MEANING {
+            match self.given.remove(*name) {
+                None => {}
+                Some(value) if form.admits(&value) => {
+                    warnings.push(format!("{name} has no meaning here and is ignored: {why}"));
+                }
+                Some(value) => self.problem(name, &format!("must be {}, but is {value}", form.words())),
+            }
+        }
+        warnings
     }
 
     fn hyperparameters(&mut self) -> HyperparameterOverrides {
@@ -164,6 +199,8 @@ impl Reader<'_> {
         let teachers = self.take("teachers", BTreeMap::new());
         let write = |on: bool, trials: u32| if on { trials } else { 0 };
         let custom = self.take("custom_tasks", BTreeMap::new());
+        // The reference's debug run is over before its first one.
+        let save_checkpoints_steps = if hyperparameters.debug == Some(true) { 1_000_000 } else { 2000 };
         Options {
             custom_tasks: custom_tasks(custom, &mut |problem| self.problem("custom_tasks", &problem)),
             pretrained_model_name: self.take("pretrained_model_name", "uncased_L-12_H-768_A-12".to_owned()),
@@ -177,7 +214,7 @@ impl Reader<'_> {
             num_trials: self.between("num_trials", 1..=MOST_TRIALS, 1),
             test_outputs: write(self.take("write_test_outputs", true), self.take("n_writes_test", 1)),
             distill_outputs: write(self.take("write_distill_outputs", true), self.take("n_writes_distill", 1)),
-            save_checkpoints_steps: self.between("save_checkpoints_steps", 1..=u32::MAX, 2000),
+            save_checkpoints_steps: self.between("save_checkpoints_steps", 1..=u32::MAX, save_checkpoints_steps),
             seed: self.between("seed", 0..=LARGEST_SEED, 1),
             precision: self.take("precision", Precision::default()),
             write_trace: self.take("write_trace", false),
@@ -235,7 +272,7 @@ impl Reader<'_> {
     }
 
     fn refuse_the_rest(&mut self) {
-        let known = || NAMES.iter().chain(OTHERS).chain(WITHOUT_MEANING.iter().map(|(name, _)| name)).copied();
+        let known = || NAMES.iter().chain(OTHERS).chain(WITHOUT_MEANING.iter().map(|(name, ..)| name)).copied();
         for name in std::mem::take(&mut self.given).keys() {
             let nearest = nearest(name, known()).map(|nearest| format!("; did you mean {nearest}?"));
             self.problem(name, &format!("is not an option{}", nearest.unwrap_or_default()));
@@ -285,7 +322,7 @@ fn check(options: &Options, problems: &mut Problems) {
 #[cfg(test)]
 fn names() -> Vec<&'static str> {
     let mut names: Vec<_> = NAMES.iter().chain(OTHERS).copied().collect();
-    names.extend(WITHOUT_MEANING.iter().map(|(name, _)| name));
+    names.extend(WITHOUT_MEANING.iter().map(|(name, ..)| name));
     names.sort_unstable();
     names
 }
@@ -308,6 +345,14 @@ mod tests {
         assert_eq!((options.num_trials, options.test_outputs, options.distill_outputs), (1, 1, 1));
         assert_eq!(options.save_checkpoints_steps, 2000);
         assert_eq!(options.hyperparameters, HyperparameterOverrides::default());
+    }
+
+    #[test]
+    fn debug_saves_no_checkpoints_unless_told_to() {
+        let steps = |text: &str| parse(text).unwrap().save_checkpoints_steps;
+        assert_eq!(steps(r#"{"debug": true}"#), 1_000_000);
+        assert_eq!(steps(r#"{"debug": true, "save_checkpoints_steps": 5}"#), 5);
+        assert_eq!(steps(r#"{"debug": false}"#), 2000);
     }
 
     #[test]
@@ -362,6 +407,17 @@ mod tests {
     fn options_without_a_meaning_are_taken_with_a_warning() {
         let options = parse(r#"{"use_tpu": true, "tpu_name": null, "iterations_per_loop": 1, "pretrained": false}"#);
         assert_eq!(options.unwrap().warnings.len(), 4);
+    }
+
+    #[test]
+    fn options_without_a_meaning_have_a_type_all_the_same() {
+        let said = problems(r#"{"use_tpu": "yes", "iterations_per_loop": 0, "eval_batch_size": 8.0, "tpu_zone": 5}"#);
+        let sentences = [
+            "iterations_per_loop must be a whole number above 0, but is 0",
+            "use_tpu must be true or false, but is \"yes\"",
+            "tpu_zone must be a text, or null, but is 5",
+        ];
+        assert_eq!(said, sentences);
     }
 
     #[test]
