@@ -59,6 +59,7 @@ impl Look {
             // What one says is in the spec already.
             profile: None,
             obstacle: None,
+            longest_status: None,
             whole: Some(BTreeSet::new()),
         };
         seen.teachers = teachers::find(self.name(), spec, &seen.status, &self.ledger);
