@@ -425,7 +425,9 @@ impl<'a> World<'a> {
                 };
             }
             RunPhase::Failed => Why::Failed { message: failure_message(&run.status) },
-            RunPhase::Running if run.status.waiting_for.is_empty() => Why::UnderWay { attempt: run.status.attempts },
+            RunPhase::Running if run.status.waiting_for.is_empty() => {
+                Why::UnderWay { attempt: run.status.attempts, progress: run.status.progress.clone() }
+            }
             RunPhase::Pending | RunPhase::Running => {
                 let reason = run.status.conditions.first().map(|condition| condition.reason.clone());
                 Why::Waits { reason: reason.unwrap_or_default(), message: run.status.waiting_for.clone() }
