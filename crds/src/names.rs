@@ -6,6 +6,8 @@ use crate::identity::Digest;
 
 /// Label of everything that belongs to a run.
 pub const RUN_LABEL: &str = "bam.dev/run";
+/// Label of an attempt's Job and pod: the experiment that made its run, as [`experiment_label`] writes it.
+pub const EXPERIMENT_LABEL: &str = "bam.dev/experiment";
 /// Label of an attempt's Job and pod: its number.
 pub const ATTEMPT_LABEL: &str = "bam.dev/attempt";
 /// Label of runs, Jobs and pods: what the run is for.
@@ -41,9 +43,18 @@ const LONGEST_LABEL: usize = 63;
 
 /// A claim's name as the value of a label: itself, or a digest of one that is too long.
 pub fn claim_label(claim: &str) -> String {
-    match claim.len() {
-        ..=LONGEST_LABEL => claim.to_owned(),
-        _ => format!("claim-{}", Digest::of_bytes(claim.as_bytes()).short()),
+    label("claim", claim)
+}
+
+/// An experiment's name as the value of a label: itself, or a digest of one that is too long.
+pub fn experiment_label(experiment: &str) -> String {
+    label("experiment", experiment)
+}
+
+fn label(kind: &str, name: &str) -> String {
+    match name.len() {
+        ..=LONGEST_LABEL => name.to_owned(),
+        _ => format!("{kind}-{}", Digest::of_bytes(name.as_bytes()).short()),
     }
 }
 

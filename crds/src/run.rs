@@ -260,7 +260,7 @@ pub struct AttemptRecord {
 }
 
 /// Live progress of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunProgress {
     /// What the trainer is doing now.
@@ -269,4 +269,7 @@ pub struct RunProgress {
     pub done: u64,
     /// Units of this stage in all; 0: unknown.
     pub total: u64,
+    /// Seconds until this stage is over, if it goes on as it went so far. An estimate; absent: nobody can tell (yet).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
 }

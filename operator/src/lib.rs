@@ -9,5 +9,6 @@ pub mod cli;
 pub mod cluster;
 pub mod local;
 pub mod manifest;
+mod pace;
 pub mod plan;
 pub mod platform;

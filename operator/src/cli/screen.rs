@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::time::Instant;
 
 use bam_crds::report::Stage;
 use bam_crds::run::{Role, RunPhase};
@@ -12,7 +11,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{describe, logging};
 use crate::local::Screen;
+use crate::pace::Pace;
 use crate::plan::status::title;
+use crate::plan::why::duration;
 
 /// Bars where a person sits before a terminal and did not ask for `plain` lines. Starts the log, which goes with them.
 pub fn open(plain: bool) -> Box<dyn Screen> {
@@ -70,7 +71,7 @@ impl Screen for Lines {
         let mut runs = self.runs.borrow_mut();
         let Some(shown) = runs.get_mut(run) else { return };
         let tenths = progress.done * 10 / progress.total.max(1);
-        let eta = shown.pace.seconds_left(progress);
+        let eta = shown.pace.seconds_left(progress.stage, progress.done, progress.total);
         if shown.stage == Some(progress.stage) && shown.tenths == tenths {
             return;
         }
@@ -134,7 +135,7 @@ impl Screen for Bars {
         if phase.is_final() {
             return;
         }
-        let eta = pace.seconds_left(progress);
+        let eta = pace.seconds_left(progress.stage, progress.done, progress.total);
         bar.set_length(progress.total.max(1));
         bar.set_position(progress.done);
         bar.set_message(format!("{}{}", progress.stage.words(), numbers(progress, eta)));
@@ -154,34 +155,6 @@ impl Screen for Bars {
 fn numbers(progress: &Progress, eta: Option<f64>) -> String {
     let loss = progress.loss.map(|loss| format!(", loss {loss:.3}"));
     let speed = progress.rows_per_second.map(|rows| format!(", {rows:.0} rows/s"));
-    let eta = eta.map(|seconds| format!(", {} left", duration(seconds)));
+    let eta = eta.map(|seconds| format!(", {} left", duration(seconds.round() as u64)));
     [loss, speed, eta].into_iter().flatten().collect()
-}
-
-fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds} s"),
-        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
-        (hours, minutes, _) => format!("{hours} h {minutes} min"),
-    }
-}
-
-/// How fast a stage goes, from where it was first seen.
-#[derive(Debug, Default)]
-struct Pace {
-    began: Option<(Stage, u64, Instant)>,
-}
-
-impl Pace {
-    fn seconds_left(&mut self, progress: &Progress) -> Option<f64> {
-        let (stage, done, since) = *self.began.get_or_insert((progress.stage, progress.done, Instant::now()));
-        if stage != progress.stage || done > progress.done {
-            self.began = None;
-            return None;
-        }
-        let (new, seconds) = (progress.done - done, since.elapsed().as_secs_f64());
-        let left = progress.total.saturating_sub(progress.done);
-        (new > 0 && left > 0).then(|| seconds / new as f64 * left as f64)
-    }
 }

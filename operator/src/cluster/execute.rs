@@ -103,7 +103,7 @@ impl Cluster {
         let Some(run) = self.seen.runs.get(namespace, &start.run) else { return Ok(Outcome::NotNow) };
         let Some((spec, _)) = run.living() else { return Ok(Outcome::NotNow) };
         let claim = self.seen.claim(namespace, spec);
-        let owner = Owner { namespace, uid: &run.uid, spec, claim: claim.as_ref() };
+        let owner = Owner { namespace, uid: &run.uid, made_by: &run.made_by, spec, claim: claim.as_ref() };
         let job = job::job(owner, start, &self.trainer);
         let name = job.metadata.name.clone().unwrap_or_default();
         let known = self.seen.jobs.get(namespace, &name);

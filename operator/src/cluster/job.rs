@@ -51,6 +51,8 @@ pub struct Owner<'a> {
     pub namespace: &'a str,
     /// Its identity.
     pub uid: &'a str,
+    /// The experiment that made it; empty: nobody knows.
+    pub made_by: &'a str,
     /// What it is.
     pub spec: &'a BamRunSpec,
     /// The claim that holds its store, if it is in one.
@@ -59,7 +61,7 @@ pub struct Owner<'a> {
 
 /// The Job of an attempt.
 pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
-    let labels = labels(run.spec, start);
+    let labels = labels(run, start);
     let queue = run.spec.pod.queue_name.iter().map(|queue| (names::QUEUE_LABEL.to_owned(), queue.clone()));
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -105,15 +107,17 @@ fn owner(run: &str, uid: &str) -> OwnerReference {
     }
 }
 
-fn labels(spec: &BamRunSpec, start: &Start) -> BTreeMap<String, String> {
+fn labels(run: Owner<'_>, start: &Start) -> BTreeMap<String, String> {
+    let experiment = Some(run.made_by).filter(|name| !name.is_empty()).map(names::experiment_label);
     let labels = [
         ("app.kubernetes.io/managed-by", names::OPERATOR.to_owned()),
         ("app.kubernetes.io/name", "bam-trainer".to_owned()),
         (names::RUN_LABEL, start.run.clone()),
         (names::ATTEMPT_LABEL, start.number.to_string()),
-        (names::ROLE_LABEL, spec.role.noun().to_owned()),
+        (names::ROLE_LABEL, run.spec.role.noun().to_owned()),
     ];
-    labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let labels = labels.into_iter().chain(experiment.map(|name| (names::EXPERIMENT_LABEL, name)));
+    labels.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The configuration travels with the pod: no second object that could be missing or be changed.

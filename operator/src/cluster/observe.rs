@@ -21,6 +21,8 @@ use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
 use crate::plan::teachers::{self, Registry};
 
+/// The most bytes of an experiment's status. All of it is stored at every change.
+pub const LONGEST_STATUS: usize = 16 * 1024 - 1;
 /// More owners a run does not get: what is shared by so many stays anyway.
 const MOST_OWNERS: usize = 200;
 
@@ -63,6 +65,7 @@ impl Seen {
             inputs_key: facts.uid.clone(),
             timed: true,
             limit: experiment.spec.max_parallel_runs,
+            longest_status: Some(LONGEST_STATUS),
             ..experiment::Observed::default()
         };
         let profile = experiment.spec.compute.profile.as_ref();

@@ -78,10 +78,11 @@ impl Cluster {
 
     /// Tells what happened. Events are for people: none of them is worth a failed pass.
     async fn tell(&self, subject: &Subject, reference: &ObjectReference, story: Vec<Chapter>) {
-        if !self.leadership.holds() {
-            return;
-        }
         for Chapter { warning, reason, action, note, run } in story {
+            // Each of them is a write, and may have taken long.
+            if !self.leadership.holds() {
+                return;
+            }
             let secondary = run.and_then(|run| {
                 let facts = self.seen.runs.get(&subject.namespace, &run)?;
                 Some(reference_of::<BamRun>(&subject.namespace, &run, &facts.uid))

@@ -59,6 +59,7 @@ impl Look {
             // What one says is in the spec already.
             profile: None,
             obstacle: None,
+            longest_status: None,
             whole: Some(BTreeSet::new()),
         };
         seen.teachers = teachers::find(self.name(), spec, &seen.status, &self.ledger);
@@ -183,7 +184,7 @@ pub(super) fn is_alive(seen: &run::Observed) -> bool {
 
 fn live_progress(folder: &AttemptFolder) -> Option<RunProgress> {
     let progress = progress::last(&folder.stdout())?;
-    Some(RunProgress { stage: progress.stage, done: progress.done, total: progress.total })
+    Some(RunProgress { stage: progress.stage, done: progress.done, total: progress.total, seconds_left: None })
 }
 
 fn ending(folder: &AttemptFolder, ended: &Ended) -> Result<Ending, Error> {

@@ -14,6 +14,7 @@ use super::graph::{self, Graph, Node};
 use super::places::{Place, Places};
 use super::profile;
 use super::run::Complaint;
+use super::size;
 use super::standing::Standing;
 use super::status::{condition, failure_message};
 use super::teachers::Named;
@@ -41,6 +42,8 @@ pub struct Observed {
     pub profile: profile::Named,
     /// Why the last pass over it could not do what it planned.
     pub obstacle: Option<Why>,
+    /// The most bytes that its status may have as JSON; absent: any number.
+    pub longest_status: Option<usize>,
     /// The science hashes of these runs whose manifest is whole in the store; absent: nobody can tell from here.
     pub whole: Option<BTreeSet<Digest>>,
 }
@@ -155,7 +158,10 @@ pub fn plan(experiment: &BamExperiment, observed: &Observed, now: Timestamp) -> 
     }
     actions.extend(world.join_the_others());
     actions.extend(world.reopen_the_others());
-    let status = Standing::new(&world, &whys).status(experiment.metadata.generation, now);
+    let mut status = Standing::new(&world, &whys).status(experiment.metadata.generation, now);
+    if let Some(limit) = observed.longest_status {
+        size::fit(&mut status, limit);
+    }
     let (expired, revisit) = world.expire(ttl, &status, now);
     actions.extend(expired);
     Plan { actions, status, revisit: revisit.into_iter().chain(deadline).min(), whys }
@@ -419,7 +425,9 @@ impl<'a> World<'a> {
                 };
             }
             RunPhase::Failed => Why::Failed { message: failure_message(&run.status) },
-            RunPhase::Running if run.status.waiting_for.is_empty() => Why::UnderWay { attempt: run.status.attempts },
+            RunPhase::Running if run.status.waiting_for.is_empty() => {
+                Why::UnderWay { attempt: run.status.attempts, progress: run.status.progress.clone() }
+            }
             RunPhase::Pending | RunPhase::Running => {
                 let reason = run.status.conditions.first().map(|condition| condition.reason.clone());
                 Why::Waits { reason: reason.unwrap_or_default(), message: run.status.waiting_for.clone() }

@@ -10,6 +10,7 @@
 //! * [`gate`] judges teachers, and chooses among several;
 //! * [`experiment`] decides which of them are made, and folds them into the experiment's status;
 //! * [`run`] decides when a run is tried, and how it stands;
+//! * `size` keeps statuses short;
 //! * [`retry`] says who pays for an attempt that failed, [`usage`] what it cost;
 //! * [`why`] holds the reason for every action, and for its absence.
 
@@ -20,6 +21,7 @@ mod places;
 pub mod profile;
 pub mod retry;
 pub mod run;
+mod size;
 mod standing;
 pub mod status;
 mod steps;

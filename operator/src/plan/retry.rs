@@ -14,6 +14,7 @@ use bam_crds::run::{AttemptRecord, Failures, HISTORY};
 use bam_crds::{BamRunSpec, Digest, ExitReason, RunReport};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::size::shorten;
 use super::status::time;
 
 /// How an attempt ended, as it was seen.
@@ -68,6 +69,8 @@ pub enum Payer {
 
 /// First pause after a failure; it doubles with every failure of the same budget.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
+/// Letters that are kept of what earlier attempts said than the last one.
+const EARLIER: usize = 256;
 /// Longest pause.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -147,6 +150,8 @@ pub fn charge(failures: &mut Failures, payer: Payer, run: &str) -> Option<Signed
 
 /// Adds a record to a bounded history.
 pub fn remember(history: &mut Vec<AttemptRecord>, record: AttemptRecord) {
+    // All of a long sentence is kept of the last one.
+    history.iter_mut().for_each(|earlier| shorten(&mut earlier.message, EARLIER));
     history.push(record);
     let surplus = history.len().saturating_sub(HISTORY);
     history.drain(..surplus);

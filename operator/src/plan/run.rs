@@ -174,7 +174,7 @@ impl Verdict {
             Self::Failed(message) => Why::Failed { message: message.clone() },
             Self::Queued(attempt, waits) => Why::Queued { attempt: *attempt, waits: waits.clone() },
             Self::Starting(attempt, waits) => Why::Starting { attempt: *attempt, waits: waits.clone() },
-            Self::Running(attempt, _) => Why::UnderWay { attempt: *attempt },
+            Self::Running(attempt, _) => Why::UnderWay { attempt: *attempt, progress: None },
             Self::Silent(attempt, node) => Why::NodeSilent { attempt: *attempt, node: node.clone() },
             Self::Waits(why, _) | Self::Starts(_, why) => why.clone(),
         }

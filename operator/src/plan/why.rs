@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use bam_crds::report::Stage;
+use bam_crds::run::RunProgress;
 use k8s_openapi::jiff::Timestamp;
 
 /// Why a run stands where it stands.
@@ -164,6 +166,8 @@ pub enum Why {
     UnderWay {
         /// Its number.
         attempt: u32,
+        /// How far it is, as far as that is known.
+        progress: Option<RunProgress>,
     },
     /// An attempt was under way when its machine was heard of last.
     NodeSilent {
@@ -321,7 +325,9 @@ impl fmt::Display for Why {
             Self::BackingOff { ended, until } => {
                 write!(f, "is tried again at {until:.0}: the last attempt {ended}")
             }
-            Self::UnderWay { attempt } => write!(f, "is under way (attempt {attempt})"),
+            Self::UnderWay { attempt, progress } => {
+                write!(f, "is under way (attempt {attempt}{})", progress.as_ref().map(how_far).unwrap_or_default())
+            }
             Self::NodeSilent { attempt, node } => write!(
                 f,
                 "waits for the node {node}, which does not answer: attempt {attempt} was under way there, and is tried elsewhere \
@@ -341,5 +347,48 @@ pub(crate) fn and(words: &[impl AsRef<str>]) -> String {
         None => String::new(),
         Some((last, [])) => (*last).to_owned(),
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+/// To continue "attempt 1".
+fn how_far(progress: &RunProgress) -> String {
+    let far = match (progress.stage, progress.total) {
+        (Stage::Training, 1..) => format!(", {} %", 100 * progress.done / progress.total),
+        (stage, _) => format!(", {}", stage.words()),
+    };
+    let left = progress.seconds_left.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
+    far + &left
+}
+
+/// So many seconds in their two largest units.
+pub fn duration(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_is_under_way_says_how_far_it_is_and_how_long_it_takes() {
+        let said = |stage, done, total, seconds_left| {
+            let progress = Some(RunProgress { stage, done, total, seconds_left });
+            Why::UnderWay { attempt: 2, progress }.to_string()
+        };
+        assert_eq!(Why::UnderWay { attempt: 2, progress: None }.to_string(), "is under way (attempt 2)");
+        let table = [
+            (Stage::Training, 83, 100, Some(842), "83 %, 14 min 2 s left"),
+            (Stage::Training, 83, 100, Some(8000), "83 %, 2 h 13 min left"),
+            (Stage::Training, 199, 200, None, "99 %"),
+            (Stage::Training, 0, 0, None, "training"),
+            (Stage::WritingTargets, 5, 100, Some(9), "writing targets, 9 s left"),
+        ];
+        for (stage, done, total, left, words) in table {
+            assert_eq!(said(stage, done, total, left), format!("is under way (attempt 2, {words})"));
+        }
     }
 }

@@ -12,7 +12,12 @@ fn built(image: Option<&str>, micro_batch_tokens: Option<u32>) -> Value {
     spec.pod.resources.limits.insert("memory".to_owned(), bam_crds::quantity::Quantity("4Gi".to_owned()));
     let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
     let start = Start { run: RUN.to_owned(), number: 2, micro_batch_tokens };
-    serde_json::to_value(job(Owner { namespace: "lab", uid: "r", spec: &spec, claim: None }, &start, &trainer)).unwrap()
+    serde_json::to_value(job(
+        Owner { namespace: "lab", uid: "r", made_by: "exp", spec: &spec, claim: None },
+        &start,
+        &trainer,
+    ))
+    .unwrap()
 }
 
 #[test]
@@ -22,6 +27,11 @@ fn a_job_is_one_try_that_belongs_to_its_run() {
         ("/metadata/name", json!(format!("{RUN}-2"))),
         ("/metadata/ownerReferences/0/uid", json!("r")),
         ("/metadata/ownerReferences/0/controller", json!(true)),
+        ("/metadata/labels/bam.dev~1run", json!(RUN)),
+        ("/metadata/labels/bam.dev~1experiment", json!("exp")),
+        ("/spec/template/metadata/labels/bam.dev~1run", json!(RUN)),
+        ("/spec/template/metadata/labels/bam.dev~1experiment", json!("exp")),
+        ("/spec/template/metadata/labels/bam.dev~1attempt", json!("2")),
         ("/spec/backoffLimit", json!(0)),
         ("/spec/podReplacementPolicy", json!("Failed")),
         ("/spec/template/spec/restartPolicy", json!("Never")),
@@ -69,7 +79,7 @@ fn of_an_object_store_the_pod_has_a_working_copy_and_the_credentials_that_nobody
     spec.pod.secret = Some("keys".to_owned());
     let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
     let start = Start { run: RUN.to_owned(), number: 1, micro_batch_tokens: None };
-    let job = job(Owner { namespace: "lab", uid: "r", spec: &spec, claim: None }, &start, &trainer);
+    let job = job(Owner { namespace: "lab", uid: "r", made_by: "exp", spec: &spec, claim: None }, &start, &trainer);
     let job = serde_json::to_value(job).unwrap();
     let pod = &job["spec"]["template"];
     assert_eq!(pod["spec"]["volumes"][0], json!({ "name": "store", "emptyDir": {} }));

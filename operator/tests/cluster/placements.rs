@@ -47,7 +47,7 @@ fn job_of(spec: &BamRunSpec, access: Access) -> Job {
     let claim = job::claim(spec).map(|name| Claim { name, access });
     let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
     let start = Start { run: RUN.to_owned(), number: 1, micro_batch_tokens: None };
-    job::job(Owner { namespace: "lab", uid: "r", spec, claim: claim.as_ref() }, &start, &trainer)
+    job::job(Owner { namespace: "lab", uid: "r", made_by: "", spec, claim: claim.as_ref() }, &start, &trainer)
 }
 
 /// The file, what the manifest says, and who can use the claim.

@@ -6,6 +6,7 @@ use bam_crds::experiment::{BamExperiment, ExperimentPhase, SecretRef, StorageSpe
 use bam_crds::run::{Role, RunPhase};
 use bam_crds::task::TaskMetric;
 use bam_crds::{BamExperimentStatus, BamRunStatus, CustomTask, Digest, HyperparameterOverrides, TaskFiles};
+use bam_operator::cluster::observe::LONGEST_STATUS;
 use bam_operator::plan::experiment::{Observed, Run};
 use bam_operator::plan::graph::{Node, inputs, trainings};
 
@@ -264,6 +265,34 @@ fn scores_over_trials_are_median_mean_and_deviation() {
     assert_eq!((scores.trials, scores.median, scores.mean), (4, 75.0, 75.0));
     assert_eq!(scores.standard_deviation, Some(0.0));
     assert_eq!((state.status.students.as_str(), state.status.progress.as_str()), ("4/4", "100 %"));
+}
+
+/// What nine tasks of GLUE and three of one's own are called.
+const TWELVE: [&str; 12] =
+    ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst", "sts", "wnli", "sentiment", "questions", "newswire"];
+
+#[test]
+fn with_12_tasks_and_20_trials_a_status_never_has_more_than_16_kib_and_tells_the_scores_of_all() {
+    let mut experiment = build::distilled(&TWELVE);
+    experiment.spec.trials = 20;
+    let of = |limit: Option<usize>| {
+        let mut world = World::new(experiment.clone());
+        world.sees_store = false;
+        world.state.borrow_mut().longest_status = limit;
+        world.run()
+    };
+    let short = of(Some(LONGEST_STATUS));
+    assert!(short.longest < 16 * 1024, "{} bytes", short.longest);
+    assert_eq!(short.status.phase, ExperimentPhase::Complete);
+    assert_eq!(short.status.runs.len(), 1 + 12 + 20);
+    assert_eq!(short.status.scores.len(), 12);
+    assert!(short.status.scores.values().all(|score| score.trials == 20 && score.median == 75.0));
+    let teachers = short.status.runs.iter().filter(|run| run.role == Role::Teacher);
+    assert!(teachers.into_iter().all(|run| run.results[0].metrics.contains_key("accuracy")), "{short:#?}");
+
+    let whole = of(None);
+    assert!(whole.longest > 16 * 1024, "nothing had to be left out: {} bytes", whole.longest);
+    assert_eq!((short.status.scores, short.started), (whole.status.scores, whole.started));
 }
 
 #[test]

@@ -75,6 +75,9 @@ pub struct State {
     /// Students that were started although a teacher's targets were not there.
     pub too_early: Vec<String>,
     pub publishes: usize,
+    /// The most bytes that the experiment's status may have, and those that it had at most.
+    pub longest_status: Option<usize>,
+    pub longest: usize,
     /// What was done, and what the experiment's status said, with the seconds since the beginning.
     pub journal: Vec<String>,
     looks: BTreeMap<Subject, Vec<(Option<Observed>, usize)>>,
@@ -106,6 +109,8 @@ impl World {
             most_at_once: 0,
             too_early: Vec::new(),
             publishes: 0,
+            longest_status: None,
+            longest: 0,
             journal: Vec::new(),
             looks: BTreeMap::new(),
             changed: true,
@@ -262,6 +267,7 @@ impl State {
                     unusable: BTreeMap::new(),
                     profile: None,
                     obstacle: None,
+                    longest_status: self.longest_status,
                     whole: sees_store.then(|| self.whole.clone()),
                 };
                 Some(Observed::Experiment(Box::new(self.experiment.clone()), Box::new(seen)))
@@ -395,7 +401,10 @@ fn report_of(config: &RunConfig, scores: &BTreeMap<u32, f64>) -> RunReport {
         .map(|task| TaskResult {
             task: task.name.clone(),
             main_metric: "accuracy".to_owned(),
-            metrics: BTreeMap::from([("accuracy".to_owned(), score)]),
+            // As many as a trainer tells.
+            metrics: [("accuracy", score), ("f1", score / 1.1), ("loss", 2.0_f64.ln())]
+                .map(|(metric, value)| (metric.to_owned(), value))
+                .into(),
             majority: Some(50.0),
             rows: 320,
         })
@@ -472,6 +481,7 @@ impl Platform for World {
                 if (status.phase, &status.waiting_for) != (state.status.phase, &state.status.waiting_for) {
                     state.note(&format!("{:?}, {}: {}", status.phase, status.progress, status.waiting_for));
                 }
+                state.longest = state.longest.max(serde_json::to_vec(status).unwrap().len());
                 state.status = status.clone();
             }
             Status::Run(status) => state.runs.get_mut(&subject.name).unwrap().status = status.clone(),

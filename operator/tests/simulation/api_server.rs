@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::history::{What, Who, text};
 use crate::schedule::{Millis, WATCHED};
-use crate::world::{Event, World};
+use crate::world::{Event, NAMESPACE, World};
 
 /// By which one of several operators leads.
 const LEASES: &str = "leases";
@@ -282,6 +282,10 @@ impl World {
         if call.reply.is_closed() && call.method == "GET" {
             return;
         }
+        // Whatever manifests say: an operator of one namespace asks for nothing else, and none writes to another.
+        let is_here = call.path.contains(&format!("/namespaces/{NAMESPACE}/"));
+        let may_be_elsewhere = call.method == "GET" && !self.schedule.is_namespaced();
+        assert!(is_here || may_be_elsewhere, "{} {} is not in the namespace {NAMESPACE}", call.method, call.path);
         let is_watch = call.query.contains("watch=true");
         let place = place(&call.path);
         // An event's name has the real time in it.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::api_server::{Answer, Call};
 use crate::history::Who;
-use crate::schedule::Millis;
+use crate::schedule::{Millis, Schedule};
 use crate::world::{Event, Heal, NAMESPACE, Shared, Wish, time};
 
 /// Until an operator that ended is started again.
@@ -95,7 +95,7 @@ impl Operators {
         let (stop, stopped) = watch::channel(false);
         let name = format!("operator-{}", self.count);
         let outside = Outside { client: self.client(who), clock: self.clock(), name, stop: stopped };
-        let settings = settings(self.world.lock().schedule.elects);
+        let settings = settings(&self.world.lock().schedule);
         let task = tokio::task::spawn_local(async move {
             operate(settings, outside, reports()).await.map_err(|error| error.to_string())
         });
@@ -129,12 +129,12 @@ impl Operators {
     }
 }
 
-fn settings(elects: bool) -> Settings {
+fn settings(schedule: &Schedule) -> Settings {
     Settings {
-        lease: elects.then(|| "bam-operator".to_owned()),
+        lease: schedule.elects.then(|| "bam-operator".to_owned()),
         trainer_image: "trainer".to_owned(),
         trainer_image_pull_policy: "Never".to_owned(),
-        namespace: None,
+        namespace: schedule.is_namespaced().then(|| NAMESPACE.to_owned()),
         kueue: false,
         listen: ([127, 0, 0, 1], 0).into(),
         // The model's pods have no address: nobody is asked.

@@ -143,6 +143,11 @@ pub enum Fate {
 }
 
 impl Schedule {
+    /// Does the operator look at one namespace alone?
+    pub fn is_namespaced(&self) -> bool {
+        self.seed % 4 == 3
+    }
+
     /// Does every message arrive at once, and is there always one operator?
     pub fn is_calm(&self) -> bool {
         self.acts.iter().all(|(_, act)| {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::describe;
 use crate::plan::status::{condition, title};
+use crate::plan::why::duration;
 
 /// For a person.
 pub fn text(name: &str, status: &BamExperimentStatus) -> String {
@@ -16,9 +17,12 @@ pub fn text(name: &str, status: &BamExperimentStatus) -> String {
     let width = titles.iter().map(|title| title.chars().count()).max().unwrap_or_default();
     for (run, title) in status.runs.iter().zip(titles) {
         let progress = run.progress.as_ref().filter(|_| run.phase == RunPhase::Running);
-        let progress = progress.map(|RunProgress { stage, done, total }| match total {
-            0 => stage.words().to_owned(),
-            total => format!("{} {done} of {total}", stage.words()),
+        let progress = progress.map(|RunProgress { stage, done, total, seconds_left }| {
+            let left = seconds_left.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
+            match total {
+                0 => stage.words().to_owned() + &left,
+                total => format!("{} {done} of {total}{left}", stage.words()),
+            }
         });
         let says = [progress.unwrap_or_default(), run.message.clone(), run.shared.clone()];
         let says = says.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
