@@ -1,7 +1,8 @@
 //! The words that operator and trainer share.
 //!
 //! Plain data: what a person writes ([`experiment`]), what is trained ([`run`], [`config`]), what a trainer says back
-//! ([`report`]), where things lie in the artifact store ([`store`]) and how they are named ([`identity`], [`names`]).
+//! ([`report`]), where things lie in the artifact store ([`store`]), how they get there from elsewhere ([`transfer`]) and how they
+//! are named ([`identity`], [`names`]).
 //! Nothing in here reads a file, a clock or the network. Without the `kube` feature it is plain serde, so the trainer
 //! stays free of Kubernetes.
 
@@ -26,6 +27,7 @@ pub mod shares;
 pub mod statistics;
 pub mod store;
 pub mod task;
+pub mod transfer;
 
 pub use config::{Execution, Fetch, InputsConfig, RunConfig, Science};
 pub use hyperparameters::{HyperparameterOverrides, Hyperparameters};

@@ -32,6 +32,7 @@ mod obstacles;
 mod outage;
 mod placement;
 mod profiles;
+mod push;
 mod queue;
 mod shared_teachers;
 mod upheaval;

@@ -13,7 +13,7 @@ use crate::experiment::{debug, slow, with};
 use crate::namespace::Namespace;
 
 /// What `kubectl bam` says, with this program as its plugin: on standard output, or as an error.
-fn kubectl_bam(namespace: &Namespace, arguments: &[&str]) -> Result<String, String> {
+pub fn kubectl_bam(namespace: &Namespace, arguments: &[&str]) -> Result<String, String> {
     let folder = tempfile::tempdir().unwrap();
     symlink(env!("CARGO_BIN_EXE_bam"), folder.path().join("kubectl-bam")).unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());

@@ -30,6 +30,7 @@ pub mod pickle;
 pub mod prepare;
 pub mod random;
 mod rates;
+pub mod receive;
 pub mod reference;
 pub mod remote;
 pub mod report;

@@ -1,7 +1,7 @@
 //! `bam-trainer`: its command lines become one configuration each, which is run; the exit code says how it ended.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,8 +12,10 @@ use bam_trainer::failure::Failure;
 use bam_trainer::fetch::{self, Client, Fetcher, Lock, ModelRequest, Patience};
 use bam_trainer::interrupt::{self, Interrupt};
 use bam_trainer::journal::Journals;
+use bam_trainer::receive::receive;
 use bam_trainer::report::Reporter;
 use bam_trainer::run::{Machinery, check, run};
+use bam_trainer::store::Store;
 use bam_trainer::submission::{self, Submission};
 use bam_trainer::{device, inputs, reference, serve};
 use clap::{Args, Parser, Subcommand};
@@ -64,6 +66,14 @@ enum Command {
     /// Check data and weights, and report their digests.
     Inputs {
         /// File with an InputsConfig (JSON).
+        #[arg(long)]
+        config: PathBuf,
+        #[command(flatten)]
+        words: Words,
+    },
+    /// Take runs that were trained elsewhere into the store: what `kubectl bam push` sends on standard input.
+    Receive {
+        /// File with an InputsConfig (JSON), which says where the store is.
         #[arg(long)]
         config: PathBuf,
         #[command(flatten)]
@@ -126,7 +136,9 @@ fn main() -> ExitCode {
         Err(error) => return misused(&error),
     };
     let words = cli.command.as_ref().and_then(Command::words);
-    let reporter = if words.is_some() { Reporter::detect() } else { Reporter::for_a_person() };
+    // Standard output of `receive` belongs to whoever sends.
+    let for_a_person = words.is_none() || matches!(cli.command, Some(Command::Receive { .. }));
+    let reporter = if for_a_person { Reporter::for_a_person() } else { Reporter::detect() };
     let ending = Ending { report: words.map(|words| words.report.clone()), board: reporter.board().clone() };
     let interrupt = match Interrupt::watch(on_signal(&ending, &reporter)) {
         Ok(interrupt) => interrupt,
@@ -183,7 +195,7 @@ fn report_among(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf
 impl Command {
     fn words(&self) -> Option<&Words> {
         match self {
-            Self::Train { words, .. } | Self::Inputs { words, .. } => Some(words),
+            Self::Train { words, .. } | Self::Inputs { words, .. } | Self::Receive { words, .. } => Some(words),
             Self::Submission(_) | Self::Fetch(_) => None,
         }
     }
@@ -225,6 +237,12 @@ fn work(cli: &Cli, reporter: Reporter, interrupt: Interrupt) -> Result<RunReport
             let machinery = Machinery::new(config.execution.threads, reporter, interrupt)?;
             let found = inputs::check(&config, &machinery.reporter)?;
             Ok(RunReport { inputs: Some(found), ..RunReport::new(ExitReason::Completed, "") })
+        }
+        (Some(Command::Receive { config, .. }), _) => {
+            let config: InputsConfig = read(config)?;
+            let from = BufReader::with_capacity(1 << 20, io::stdin());
+            receive(&Store::of(&config.execution)?, from, io::stdout())?;
+            Ok(RunReport::new(ExitReason::Completed, ""))
         }
         (Some(Command::Submission(submission)), _) => {
             let said = submission::write(submission)?;

@@ -205,7 +205,7 @@ impl RunFolder {
         };
         let aside = self.set_aside()?;
         for problem in damage {
-            eprintln!("warning: {problem}; the run was set aside as {aside} and is trained again");
+            eprintln!("warning: {problem}; the run was set aside as {aside} and does not count");
         }
         Ok(None)
     }
@@ -332,6 +332,19 @@ impl RunFolder {
         let folder = self.path(CHECKPOINTS).join(attempt);
         checkpoint::prune(&folder, KEEP).and_then(|()| checkpoint::prune_others(&folder, step))?;
         self.remote.as_ref().map_or(Ok(()), |remote| remote.prune_checkpoints(attempt, step, KEEP))
+    }
+
+    /// Removes the working copy of a run in an object store, to make room for the next one.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn forget(&self) -> Result<(), Failure> {
+        match self.remote.as_ref().map(|_| fs::remove_dir_all(&self.path)) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Failure::store("remove the working copy", &self.path, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes what a whole run does not need: checkpoints, and files that attempts were writing when they were killed. (An

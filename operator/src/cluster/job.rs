@@ -32,6 +32,8 @@ pub const USER: i64 = 65_532;
 const STORE: &str = "/bam";
 /// Where a trainer sees what it is told.
 const CONFIG: &str = "/etc/bam";
+/// Where a trainer leaves its last word.
+pub(super) const LAST_WORD: &str = "/dev/termination-log";
 /// How long a trainer has to write a checkpoint after SIGTERM: a large model into a slow store.
 const GRACE_SECONDS: i64 = 120;
 
@@ -66,7 +68,7 @@ pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels.clone()),
-            annotations: Some(annotations(run.spec, start)),
+            annotations: Some(annotations(run.spec, start.micro_batch_tokens)),
             ..ObjectMeta::default()
         }),
         spec: Some(pod(run.spec, trainer)),
@@ -121,8 +123,8 @@ fn labels(run: Owner<'_>, start: &Start) -> BTreeMap<String, String> {
 }
 
 /// The configuration travels with the pod: no second object that could be missing or be changed.
-fn annotations(spec: &BamRunSpec, start: &Start) -> BTreeMap<String, String> {
-    let config = attempt::config(spec, STORE, start.micro_batch_tokens);
+pub(super) fn annotations(spec: &BamRunSpec, micro_batch_tokens: Option<u32>) -> BTreeMap<String, String> {
+    let config = attempt::config(spec, STORE, micro_batch_tokens);
     let config = serde_json::to_string(&config).expect("a configuration is plain data");
     BTreeMap::from([(names::CONFIG_ANNOTATION.to_owned(), config)])
 }
@@ -146,7 +148,8 @@ fn failure_policy() -> PodFailurePolicy {
     }
 }
 
-fn pod(spec: &BamRunSpec, trainer: &Trainer) -> PodSpec {
+/// The pod of an attempt, wherever it may run.
+pub(super) fn pod(spec: &BamRunSpec, trainer: &Trainer) -> PodSpec {
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         automount_service_account_token: Some(false),
@@ -169,11 +172,16 @@ fn pod(spec: &BamRunSpec, trainer: &Trainer) -> PodSpec {
     }
 }
 
+/// What a trainer is told.
+pub(super) fn config_file() -> String {
+    format!("{CONFIG}/config.json")
+}
+
 fn container(spec: &BamRunSpec, trainer: &Trainer) -> Container {
-    let config = format!("{CONFIG}/config.json");
+    let config = config_file();
     let listen = format!("0.0.0.0:{PORT}");
     let attempt: &[&str] = if spec.inputs.is_some() { &["inputs"] } else { &["train", "--attempt", "$(POD_NAME)"] };
-    let rest = ["--config", &config, "--report", "/dev/termination-log", "--serve", &listen];
+    let rest = ["--config", &config, "--report", LAST_WORD, "--serve", &listen];
     Container {
         name: CONTAINER.to_owned(),
         image: Some(spec.pod.image.clone().unwrap_or_else(|| trainer.image.clone())),

@@ -23,6 +23,7 @@ pub mod profiles;
 mod progress;
 mod publish;
 pub mod queue;
+pub mod receiver;
 pub mod serve;
 mod settings;
 mod start;

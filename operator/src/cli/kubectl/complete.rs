@@ -39,7 +39,9 @@ async fn candidates(typed: &str, before: &[String]) -> (Vec<(String, String)>, b
     if let Some(option) = expects {
         let values = option.get_possible_values().into_iter();
         let values: Vec<_> = values.map(|value| (value.get_name().to_owned(), String::new())).collect();
-        let is_file = option.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "FILE"));
+        let is_file = option
+            .get_value_names()
+            .is_some_and(|names| names.iter().any(|name| ["FILE", "DIR"].contains(&name.as_str())));
         let words = match option.get_id().as_str() {
             "run" => runs(before, &positionals).await,
             _ => values,

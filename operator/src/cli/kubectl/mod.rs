@@ -6,6 +6,7 @@ mod difference;
 mod explain;
 mod logs;
 mod plan;
+mod push;
 mod watch;
 mod wish;
 
@@ -63,6 +64,12 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Bring runs that `bam run` trained on this machine into the cluster's store, so that nothing of them is trained again.
+    #[command(
+        after_help = "Example: kubectl bam push -f examples/rte-mrpc-bam.yaml --bam-dir ./bam_dir && kubectl apply -f \
+        examples/rte-mrpc-bam.yaml"
+    )]
+    Push(push::Arguments),
     /// Give the machines back: what trains for this experiment alone writes a checkpoint and stops.
     #[command(after_help = "Example: kubectl bam suspend rte-mrpc-bam")]
     Suspend(Which),
@@ -110,6 +117,7 @@ async fn carry_out(command: &Command, place: &Place) -> Result<(), Exit> {
     let (wish, name) = match command {
         Command::Plan(arguments) => return plan::plan(arguments, place).await,
         Command::Watch { which, plain } => return watch::watch(place, &which.experiment, *plain).await,
+        Command::Push(arguments) => return push::push(arguments, place).await,
         Command::Logs(arguments) => return logs::logs(arguments, place).await,
         Command::Explain { which, format } => {
             let status = Cluster::of(place).await?.status(&which.experiment).await?;

@@ -62,9 +62,9 @@ pub async fn plan(arguments: &Arguments, place: &Place) -> Result<(), Exit> {
 }
 
 /// What is in a namespace.
-struct There {
-    namespace: String,
-    seen: Seen,
+pub struct There {
+    pub namespace: String,
+    pub seen: Seen,
     /// The experiment of the manifest's name.
     current: Option<BamExperiment>,
     /// Why nothing is known of it, if that is so.
@@ -84,7 +84,7 @@ impl There {
     }
 
     /// The profiles of the manifest's files: they are as good as there.
-    fn take(&self, profiles: &[Profile]) {
+    pub fn take(&self, profiles: &[Profile]) {
         for profile in profiles {
             self.seen.profiles.note(profile.named.kind, None);
             let (name, spec) = (&profile.named.name, profile.spec.clone());
@@ -103,7 +103,7 @@ impl There {
         }
     }
 
-    async fn of(place: &Place, manifest: &BamExperiment) -> Result<Self, Exit> {
+    pub async fn of(place: &Place, manifest: &BamExperiment) -> Result<Self, Exit> {
         let cluster = Cluster::of(place).await?;
         let (client, namespace) = (&cluster.client, &cluster.namespace);
         let (seen, all) = (Seen::default(), ListParams::default());
@@ -139,7 +139,7 @@ impl There {
     }
 
     /// The experiment as it will be, and what is seen of it: with the operator's eyes.
-    fn experiment(&self, manifest: BamExperiment) -> (BamExperiment, Observed, Inputs) {
+    pub fn experiment(&self, manifest: BamExperiment) -> (BamExperiment, Observed, Inputs) {
         let mut experiment = manifest;
         experiment.metadata.namespace = Some(self.namespace.clone());
         // Whoever carries it out, its runs are these.
@@ -184,7 +184,7 @@ impl There {
     }
 
     /// What will keep its pods waiting, as far as it can be told.
-    fn waits(&self, experiment: &BamExperiment) -> Vec<String> {
+    pub fn waits(&self, experiment: &BamExperiment) -> Vec<String> {
         let Some(name) = claim(experiment).filter(|_| self.sees_claims) else { return Vec::new() };
         match self.seen.claims.get(&self.namespace, &name) {
             None => vec![format!("every run {}", Why::ClaimMissing { claim: name })],
@@ -213,7 +213,8 @@ async fn see_profile(cluster: &Cluster, seen: &Seen, named: &ProfileRef) {
     }
 }
 
-fn claim(experiment: &BamExperiment) -> Option<String> {
+/// The claim that its store is in.
+pub fn claim(experiment: &BamExperiment) -> Option<String> {
     experiment.spec.storage.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone())
 }
 
