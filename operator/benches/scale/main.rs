@@ -8,24 +8,25 @@
 //!
 //! `tests/bench_operator/run.sh` gives it the programs that it needs.
 
+mod bare;
 mod control_plane;
 mod kubelet;
 mod load;
 mod measure;
 mod operator;
+mod phases;
+mod report;
 mod trainer;
 mod wire;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Parser;
 
 use control_plane::{ControlPlane, Programs};
-use kubelet::Kubelet;
-use load::Complete;
-use operator::Operator;
+use phases::Bench;
+use report::Report;
 use wire::Wire;
 
 /// Measures the operator.
@@ -37,6 +38,9 @@ struct Options {
     /// Experiments that are active at once.
     #[arg(long, default_value_t = 1000)]
     active: usize,
+    /// Experiments of each of five rounds of making and deleting.
+    #[arg(long, default_value_t = 200)]
+    round: usize,
     /// The folder with kube-apiserver.
     #[arg(long)]
     kubernetes: PathBuf,
@@ -46,9 +50,15 @@ struct Options {
     /// bam-operator.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_bam-operator"))]
     operator: PathBuf,
-    /// A folder for what is written meanwhile; it is emptied.
-    #[arg(long, default_value = "target/bench-operator")]
+    /// The image of bam-operator as a file.
+    #[arg(long)]
+    image: Option<PathBuf>,
+    /// A folder for what is written meanwhile; what is in it goes. In memory, so that nobody waits for a disk.
+    #[arg(long, default_value = "/dev/shm/bam-bench-operator")]
     folder: PathBuf,
+    /// Leave out the bare client.
+    #[arg(long)]
+    no_bare: bool,
     /// Cargo says so to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -58,35 +68,46 @@ struct Options {
 async fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut report = Report::default();
     let programs = Programs { kubernetes: options.kubernetes.clone(), etcd: options.etcd.clone() };
-    let plane = ControlPlane::start(&programs, &options.folder.join("operator")).await?;
+    println!(
+        "==> {} experiments, {} at once; etcd writes to {} and {}",
+        options.experiments,
+        options.active,
+        options.folder.display(),
+        if control_plane::knows_unsafe_no_fsync(&options.etcd) { "does not sync" } else { "syncs as it always does" },
+    );
+
+    let plane = start(&programs, &options.folder.join("operator"), options.experiments).await?;
+    let bench = Bench::new(&plane, &options).await?;
+    let mut operator = bench.start_operator(&mut report).await?;
+    let (record, took) = bench.load(&operator, &mut report).await?;
+    bench.rest(&operator, &mut report).await?;
+    bench.restart(&mut operator, &mut report).await?;
+    bench.rounds(&operator, &mut report).await?;
+    operator.stop().await?;
+    drop(bench);
+    drop(plane);
+
+    if !options.no_bare {
+        let plane = start(&programs, &options.folder.join("bare"), options.experiments).await?;
+        phases::bare(&plane, &options, &record, took, &mut report).await?;
+    }
+    if let Some(image) = &options.image {
+        let mib = std::fs::metadata(image)?.len() as f64 / 1_048_576.0;
+        report.goal("image", "20 MiB", format!("{mib:.1} MiB"), mib <= 20.0);
+    }
+    report.print();
+    Ok(())
+}
+
+/// A control plane that knows our kinds and has the namespaces of so many experiments.
+async fn start(programs: &Programs, folder: &Path, experiments: usize) -> Result<ControlPlane, Box<dyn Error>> {
+    let plane = ControlPlane::start(programs, folder).await?;
     let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
     for kind in ["bamexperiments", "bamruns", "bamprofiles", "clusterbamprofiles"] {
         plane.install(&crds.join(format!("{kind}.bam.dev.yaml"))).await?;
     }
-    let wire = Wire(plane.client("admin").await?);
-    load::prepare(&wire, options.experiments).await?;
-    let log = options.folder.join("bam-operator.log");
-    let kubeconfig = plane.kubeconfig(ControlPlane::operator())?;
-    let mut operator = Operator::start(&options.operator, &kubeconfig, &log)?;
-    operator.ready().await?;
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    println!("idle: {:?}", operator.memory());
-    let kubelet = Kubelet::start(Wire(plane.client("admin").await?), Duration::ZERO);
-    let complete = Complete::watch(wire.clone(), options.active);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let took = load::run(&wire, &complete, options.experiments, 0).await?;
-    println!("took {took:?}; memory {:?}, cpu {}, control plane cpu {}", operator.memory(), operator.cpu_seconds(), plane.cpu_seconds());
-    operator.quiet(1.0).await?;
-    println!("at rest: {:?}", operator.memory());
-    let mut waits = kubelet.waits();
-    println!("{} waits, p50 {:?} p99 {:?}", waits.len(), measure::percentile(&mut waits, 0.5), measure::percentile(&mut waits, 0.99));
-    let (metrics, scrape) = operator.metrics().await?;
-    println!("{} series, {scrape:?}", metrics.series());
-    for name in ["bam_api_requests_total", "controller_runtime_reconcile_total", "bam_actions_total"] {
-        metrics.of(name).for_each(|(series, value)| println!("  {series} {value}"));
-    }
-    println!("kubelet {:?}", kubelet.counts());
-    operator.stop().await?;
-    Ok(())
+    load::prepare(&Wire(plane.client("admin").await?), experiments).await?;
+    Ok(plane)
 }
