@@ -88,6 +88,8 @@ impl Record {
         let (group, plural) = KINDS[kind];
         let path = format!("{group}/namespaces/{}/{plural}", self.namespace);
         let write = match event["type"].as_str() {
+            // A watch that begins anew tells again of what is known.
+            Some("ADDED") if !life.last.is_null() => None,
             Some("ADDED") => Some(made(path, &object)),
             Some("MODIFIED") => Some(changed(format!("{path}/{name}"), kind, &life.last, &object)),
             Some("DELETED") => Some(deleted(format!("{path}/{name}"))),

@@ -1,7 +1,7 @@
 //! A fake kubelet: it does the work of the Job controller, the kubelet, the trainers and the garbage collector for Jobs,
 //! whoever made them. All that it writes are the objects that these would write: a pod, how it stands, how the Job stands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ pub struct Kubelet {
     /// How long every training takes.
     takes: Duration,
     places: Semaphore,
+    /// The identities of the Jobs that were seen.
+    known: Mutex<HashSet<String>>,
     /// By namespace and science hash: when the Job of this training was seen to be done, here.
     done: Mutex<HashMap<(String, String), Instant>>,
     waits: Mutex<Vec<Duration>>,
@@ -47,6 +49,7 @@ impl Kubelet {
             wire,
             takes,
             places: Semaphore::new(AT_ONCE),
+            known: Mutex::default(),
             done: Mutex::default(),
             waits: Mutex::default(),
             counts: Counts::default(),
@@ -79,6 +82,10 @@ impl Kubelet {
         match event["type"].as_str() {
             Some("ADDED") => {
                 let seen = Instant::now();
+                let uid = text(&job, "/metadata/uid").to_owned();
+                if !self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(uid) {
+                    return;
+                }
                 if job["status"]["conditions"].as_array().is_none_or(Vec::is_empty) && job["spec"]["suspend"] != true {
                     self.counts.jobs.fetch_add(1, Ordering::Relaxed);
                     self.note_wait(&job, seen);

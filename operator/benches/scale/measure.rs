@@ -30,11 +30,6 @@ pub fn memory(pid: u32) -> Memory {
     Memory { now: field("VmRSS:"), peak: field("VmHWM:") }
 }
 
-/// The peak counts from now on.
-pub fn forget_peak(pid: u32) {
-    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
-}
-
 /// Seconds of processor time that a process took so far.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -71,11 +66,4 @@ impl Metrics {
         let its = self.0.iter().filter(|(series, _)| series.split('{').next() == Some(name));
         its.filter(|(series, _)| labels.iter().all(|label| series.contains(label))).map(|(_, value)| value).sum()
     }
-
-    /// All series of a metric that are not 0.
-    pub fn of(&self, name: &str) -> impl Iterator<Item = (&str, f64)> {
-        let its = self.0.iter().filter(move |(series, _)| series.split('{').next() == Some(name));
-        its.filter(|(_, value)| **value != 0.0).map(|(series, value)| (series.as_str(), *value))
-    }
 }
-

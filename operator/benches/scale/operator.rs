@@ -39,11 +39,6 @@ impl Operator {
         measure::memory(self.process.id())
     }
 
-    /// Its peak of memory counts from now on.
-    pub fn forget_peak(&self) {
-        measure::forget_peak(self.process.id());
-    }
-
     /// Seconds of processor time that it took so far.
     pub fn cpu_seconds(&self) -> f64 {
         measure::cpu_seconds(self.process.id())

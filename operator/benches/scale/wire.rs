@@ -1,6 +1,7 @@
 //! Requests to an API server as they go over the wire: paths and JSON, no types.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::{AsyncBufReadExt, StreamExt};
 use kube::Client;
@@ -58,17 +59,18 @@ impl Wire {
         }
     }
 
-    /// Hears of what there is and what happens, a line of JSON each, for two hours at most.
+    /// Hears of what there is and what happens, a line of JSON each. Begins anew when it ends: what is there is told again.
     pub async fn watch(&self, path: &str, mut line: impl FnMut(&str)) {
-        let separator = if path.contains('?') { '&' } else { '?' };
-        let request = hyper::Request::get(format!("{path}{separator}watch=1&timeoutSeconds=7200")).body(Vec::new());
-        let stream = self.0.request_stream(request.expect("a valid request")).await;
-        let mut lines = match &stream {
-            Ok(_) => pin!(stream.expect("it is one").lines()),
-            Err(error) => panic!("cannot watch {path}: {error}"),
-        };
-        while let Some(Ok(text)) = lines.next().await {
-            line(&text);
+        loop {
+            let request = hyper::Request::get(format!("{path}?watch=1&timeoutSeconds=7200")).body(Vec::new());
+            // An API server begins to serve a kind with the first who ask for it, and says so.
+            if let Ok(stream) = self.0.request_stream(request.expect("a valid request")).await {
+                let mut lines = pin!(stream.lines());
+                while let Some(Ok(text)) = lines.next().await {
+                    line(&text);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
