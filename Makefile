@@ -8,10 +8,10 @@ MODEL := pretrained_models/all-MiniLM-L6-v2
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo cluster cluster-down images test test-long parity bench gen fmt lint clean
+.PHONY: help setup build demo cluster cluster-down images test test-long parity bench bench-operator gen fmt lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs (Debian packages, libtorch); quick when it is there
 	@scripts/setup.sh
@@ -51,6 +51,9 @@ parity: setup ## compare the trainer with reference implementations in Python (l
 bench: build ## measure the trainer beside transformers' Trainer (BAM_DIR=folder with GLUE's data; hours on 2 cores)
 	BAM_DIR="$(BAM_DIR)" tests/bench/run.sh
 	cargo bench -p bam-trainer
+
+bench-operator: setup ## measure the operator with 10,000 experiments on an API server of its own (an hour on 2 cores; EXPERIMENTS=N)
+	tests/bench_operator/run.sh $(if $(EXPERIMENTS),--experiments $(EXPERIMENTS))
 
 gen: ## write crds/*.yaml again from the types
 	cargo run -q -p bam-crds --features kube --bin crdgen

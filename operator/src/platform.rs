@@ -134,8 +134,8 @@ pub trait Platform {
         1
     }
 
-    /// So many subjects wait for a pass.
-    fn queued(&self, _: usize) {}
+    /// `count` says how many subjects wait for a pass. It looks at all of them.
+    fn queued(&self, _count: impl FnOnce() -> usize) {}
 
     /// A pass over a subject is over.
     ///
@@ -172,7 +172,7 @@ pub async fn drive<P: Platform>(platform: &P) -> Result<(), P::Error> {
         {
             passes.push(timed(platform, subject));
         }
-        platform.queued(queue.due(platform.now()));
+        platform.queued(|| queue.due(platform.now()));
         let revisit = if passes.len() < platform.concurrency() { queue.next() } else { None };
         tokio::select! {
             biased;

@@ -40,6 +40,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::Recorder;
 use tokio::sync::{mpsc, watch as signal};
+use tokio::time::Instant;
 
 use crate::plan::{Action, Why};
 use crate::platform::{Change, Kind, Observed, Outcome, Platform, Subject};
@@ -59,6 +60,9 @@ pub use watch::Reports;
 
 /// The loop goes round at least this often, also when nothing happens: it shows that it lives.
 const BEAT: Duration = Duration::from_secs(5);
+/// What waits for a pass is counted at most this often: with thousands waiting, counting them at every turn would take
+/// longer than the passes.
+const COUNTED_EVERY: Duration = Duration::from_secs(1);
 /// First pause after a failed pass over a subject; it doubles with every further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause.
@@ -88,7 +92,8 @@ pub struct Cluster {
     failures: Mutex<BTreeMap<Subject, Failure>>,
     /// What each pass that is under way looked at.
     looks: Mutex<BTreeMap<Subject, Look>>,
-    queued: Mutex<usize>,
+    /// How many subjects wait for a pass, and when they were counted.
+    queued: Mutex<(usize, Instant)>,
 }
 
 /// Which object a pass looked at, and which version of it.
@@ -239,8 +244,11 @@ impl Platform for Cluster {
         CONCURRENCY
     }
 
-    fn queued(&self, subjects: usize) {
-        *self.queued.lock().unwrap_or_else(PoisonError::into_inner) = subjects;
+    fn queued(&self, count: impl FnOnce() -> usize) {
+        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
+        if queued.1.elapsed() >= COUNTED_EVERY {
+            *queued = (count(), Instant::now());
+        }
     }
 
     fn passed(&self, subject: &Subject, took: Duration, result: Result<(), Error>) -> Result<Option<Timestamp>, Error> {

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch as flag};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
 use super::api::Server;
 use super::cache::Changed;
@@ -146,7 +147,7 @@ pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> 
         stop: stop.clone(),
         failures: Mutex::default(),
         looks: Mutex::default(),
-        queued: Mutex::default(),
+        queued: Mutex::new((0, Instant::now())),
     };
     let all_seen = async {
         while !reports.health.readiness.missing().is_empty() {
@@ -352,7 +353,7 @@ async fn resync(seen: Arc<Seen>, wake: mpsc::UnboundedSender<Subject>) {
 /// Keeps the gauges up to date.
 async fn count(cluster: &Cluster) {
     loop {
-        let queued = *cluster.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (queued, _) = *cluster.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut state = State::new(queued, cluster.failures().len());
         for ((namespace, _), facts) in cluster.seen.experiments.all() {
             match &facts.experiment {

@@ -29,12 +29,22 @@ pub struct Known<'a> {
 /// All that was done and not seen.
 #[derive(Debug, Default)]
 pub struct Unseen {
-    done: Mutex<BTreeMap<Key, Doing>>,
+    done: Mutex<Doings>,
     /// What is being made at this moment.
     making: Mutex<BTreeSet<Key>>,
 }
 
 type Key = (&'static str, String, String);
+
+#[derive(Debug, Default)]
+struct Doings {
+    by_thing: BTreeMap<Key, Doing>,
+    /// When those that are not awaited any more were taken out.
+    swept: Option<Instant>,
+}
+
+/// So often they are: at every write it would be most of the work under load.
+const SWEPT_EVERY: Duration = Duration::from_secs(5);
 
 /// An object is being made until this is dropped.
 #[derive(Debug)]
@@ -91,10 +101,10 @@ impl Unseen {
     pub fn awaits(&self, thing: Thing<'_>, known: Option<Known<'_>>) -> bool {
         let key = (thing.0, thing.1.to_owned(), thing.2.to_owned());
         let mut doings = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(doing) = doings.get(&key) else { return false };
+        let Some(doing) = doings.by_thing.get(&key) else { return false };
         let awaits = doing.until > Instant::now() && !doing.is_seen(known);
         if !awaits {
-            doings.remove(&key);
+            doings.by_thing.remove(&key);
         }
         awaits
     }
@@ -103,11 +113,14 @@ impl Unseen {
         let now = Instant::now();
         let mut doings = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody asks for most of them again.
-        doings.retain(|_, doing| doing.until > now);
+        if doings.swept.is_none_or(|swept| now.duration_since(swept) > SWEPT_EVERY) {
+            doings.by_thing.retain(|_, doing| doing.until > now);
+            doings.swept = Some(now);
+        }
         let key = (thing.0, thing.1.to_owned(), thing.2.to_owned());
         // Answers may come in another order than what they answer was done.
-        if !doings.get(&key).is_some_and(|last| last.uid == uid && last.what > what) {
-            doings.insert(key, Doing { uid, what, until: now + PATIENCE });
+        if !doings.by_thing.get(&key).is_some_and(|last| last.uid == uid && last.what > what) {
+            doings.by_thing.insert(key, Doing { uid, what, until: now + PATIENCE });
         }
     }
 }
