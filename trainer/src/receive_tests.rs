@@ -64,7 +64,7 @@ const WHOLE: &str = "weights{}logits";
 fn what_is_not_there_comes_and_what_is_there_is_not_sent() {
     let (store, first, second) = (tempfile::tempdir().unwrap(), run(1), run(2));
     let (hash, other) = (first.science_hash.clone(), second.science_hash.clone());
-    let (said, ended) = received(&store, &stream(&[first.clone()], WHOLE));
+    let (said, ended) = received(&store, &stream(std::slice::from_ref(&first), WHOLE));
     ended.unwrap();
     assert_eq!(said, [Answer::Wants(vec![hash.clone()]), Answer::Placed(hash.clone())]);
     assert_eq!(Store::open(store.path()).unwrap().run(&hash).whole().unwrap(), Some(first.clone()));

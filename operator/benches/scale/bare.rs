@@ -99,10 +99,15 @@ impl Record {
         life.last = object;
     }
 
+    /// The writes of every object, in order.
+    fn recorded(&self) -> Vec<Vec<Write>> {
+        let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.values().map(|life| life.writes.clone()).collect()
+    }
+
     /// Does all of it again in each of these namespaces. How long that took, and how many writes it was.
     pub async fn replay(&self, wire: &Wire, namespaces: Vec<String>) -> (Duration, usize) {
-        let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        let lives: Arc<Vec<Vec<Write>>> = Arc::new(lives.values().map(|life| life.writes.clone()).collect());
+        let lives = Arc::new(self.recorded());
         let (next, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let begin = Instant::now();
         let (namespaces, recorded) = (Arc::new(namespaces), self.namespace.clone());
@@ -167,7 +172,8 @@ fn made(path: String, object: &Value) -> Write {
     drop_of(&mut object, &["status"]);
     if object["kind"] == "Job" {
         drop_of(&mut object["spec"], &["selector"]);
-        let names = ["controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
+        let names =
+            ["controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
         drop_of(&mut object["spec"]["template"]["metadata"]["labels"], &names);
         drop_of(&mut object["metadata"]["labels"], &names);
     }

@@ -203,7 +203,9 @@ impl Drop for ControlPlane {
 /// Debian's 3.4 does not.
 pub fn knows_unsafe_no_fsync(etcd: &Path) -> bool {
     let help = Command::new(etcd).arg("--help").output();
-    help.is_ok_and(|help| [help.stdout, help.stderr].iter().any(|it| String::from_utf8_lossy(it).contains("unsafe-no-fsync")))
+    help.is_ok_and(|help| {
+        [help.stdout, help.stderr].iter().any(|it| String::from_utf8_lossy(it).contains("unsafe-no-fsync"))
+    })
 }
 
 /// A private key; its public half lies beside it.

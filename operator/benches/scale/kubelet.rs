@@ -135,9 +135,17 @@ impl Kubelet {
         let container = text(template, "/spec/containers/0/name");
         self.write(|wire| async move { wire.post(&pods, &made).await }).await?;
         let status = json!({ "status": { "startTime": began, "active": 1, "ready": 1 } });
-        self.write(|wire| { let jobs = jobs.clone(); async move { wire.merge(&jobs, &status).await } }).await?;
+        self.write(|wire| {
+            let jobs = jobs.clone();
+            async move { wire.merge(&jobs, &status).await }
+        })
+        .await?;
         let status = pod_status("Running", container, &began, json!({ "running": { "startedAt": began } }));
-        self.write(|wire| { let pod = pod.clone(); async move { wire.merge(&pod, &status).await } }).await?;
+        self.write(|wire| {
+            let pod = pod.clone();
+            async move { wire.merge(&pod, &status).await }
+        })
+        .await?;
         tokio::time::sleep(self.takes).await;
 
         let ended = Timestamp::now().to_string();

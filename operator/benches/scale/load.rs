@@ -39,7 +39,8 @@ pub async fn prepare(wire: &Wire, experiments: usize) -> Result<(), Failure> {
     for number in 0..namespaces(experiments) {
         let namespace = namespace(number * A_NAMESPACE);
         let metadata = json!({ "name": namespace });
-        wire.post("/api/v1/namespaces", &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata })).await?;
+        wire.post("/api/v1/namespaces", &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata }))
+            .await?;
         let claim = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "bam-dir" },
             "spec": { "accessModes": ["ReadWriteMany"], "resources": { "requests": { "storage": "1Gi" } } },

@@ -20,12 +20,8 @@ use crate::report::Report;
 use crate::wire::Wire;
 
 /// Everything that the operator lists when it starts and that there is much of.
-const LISTED: [&str; 4] = [
-    "/apis/bam.dev/v1alpha1/bamexperiments",
-    "/apis/bam.dev/v1alpha1/bamruns",
-    "/apis/batch/v1/jobs",
-    "/api/v1/pods",
-];
+const LISTED: [&str; 4] =
+    ["/apis/bam.dev/v1alpha1/bamexperiments", "/apis/bam.dev/v1alpha1/bamruns", "/apis/batch/v1/jobs", "/api/v1/pods"];
 /// So many times experiments are made and deleted.
 const ROUNDS: usize = 5;
 /// Objects of each kind that are touched to see what a pass costs in which there is nothing to do.
@@ -203,7 +199,13 @@ impl<'a> Bench<'a> {
 }
 
 /// The same writes by a client that does nothing else.
-pub async fn bare(plane: &ControlPlane, options: &Options, record: &Record, took: Duration, report: &mut Report) -> Done<()> {
+pub async fn bare(
+    plane: &ControlPlane,
+    options: &Options,
+    record: &Record,
+    took: Duration,
+    report: &mut Report,
+) -> Done<()> {
     let wire = Wire(plane.client(ControlPlane::operator()).await?);
     let namespaces = (0..load::namespaces(options.experiments)).map(|number| load::namespace(number * A_NAMESPACE));
     for (what, count) in record.counts() {
