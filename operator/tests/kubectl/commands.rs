@@ -124,7 +124,7 @@ fn wishes() {
 fn help_has_an_example_for_every_command() {
     let lab = Lab::new();
     golden("help.txt", &lab.bam(&["--help"]));
-    for command in ["plan", "explain", "watch", "logs", "report", "suspend", "resume", "cancel", "retry"] {
+    for command in ["plan", "push", "explain", "watch", "logs", "report", "suspend", "resume", "cancel", "retry"] {
         let said = lab.bam(&[command, "--help"]);
         assert!(said.out.contains(&format!("Example: kubectl bam {command} ")), "{}", said.out);
     }
