@@ -52,7 +52,7 @@ bench: build ## measure the trainer beside transformers' Trainer (BAM_DIR=folder
 	BAM_DIR="$(BAM_DIR)" tests/bench/run.sh
 	cargo bench -p bam-trainer
 
-bench-operator: setup ## measure the operator with 10,000 experiments on an API server of its own (an hour on 2 cores; EXPERIMENTS=N)
+bench-operator: setup ## measure the operator with 10,000 experiments on an API server of its own (hours on 2 cores; EXPERIMENTS=N)
 	tests/bench_operator/run.sh $(if $(EXPERIMENTS),--experiments $(EXPERIMENTS))
 
 gen: ## write crds/*.yaml again from the types

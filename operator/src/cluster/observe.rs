@@ -21,7 +21,7 @@ use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
 use crate::plan::teachers::{self, Registry};
 
-/// The most bytes of an experiment's status. All of it is stored at every change.
+/// The most bytes of an experiment's status, as far as there is something to leave out. All of it is stored at every change.
 pub const LONGEST_STATUS: usize = 16 * 1024 - 1;
 /// More owners a run does not get: what is shared by so many stays anyway.
 const MOST_OWNERS: usize = 200;
