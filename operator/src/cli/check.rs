@@ -1,6 +1,6 @@
 //! `bam check`: everything that is wrong with a manifest, with the verdict of an API server.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Exit, input, say};
 use crate::manifest;
@@ -8,14 +8,13 @@ use crate::manifest;
 /// Arguments of `bam check`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The manifest; `-` for standard input. May stand several times.
-    #[arg(short, long, value_name = "FILE", required = true)]
-    file: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: input::Manifests,
 }
 
 pub fn check(arguments: &Arguments) -> Result<(), Exit> {
     let mut is_sound = true;
-    for file in &arguments.file {
+    for file in &arguments.manifests.files {
         is_sound &= check_one(file)?;
     }
     if is_sound { Ok(()) } else { Err(Exit::Faults) }

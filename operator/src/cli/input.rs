@@ -11,6 +11,14 @@ use crate::local::ledger::Ledger;
 use crate::manifest::{self, Fault, NO_EXPERIMENT, Profile};
 use crate::plan::profile;
 
+/// Where the manifests of a command are.
+#[derive(Debug, clap::Args)]
+pub struct Manifests {
+    /// The manifest; `-` for standard input. May stand several times.
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
 /// The text of a file; `-` is standard input.
 pub fn text(file: &Path) -> Result<String, Exit> {
     let read = if file == Path::new("-") {

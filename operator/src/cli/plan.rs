@@ -16,9 +16,8 @@ use crate::plan::graph::Graph;
 /// Arguments of `bam plan`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The manifest; `-` for standard input. May stand several times.
-    #[arg(short, long, value_name = "FILE", required = true)]
-    file: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: input::Manifests,
     #[command(flatten)]
     bam_dir: BamDir,
     /// Do not read the data: runs whose inputs were never checked have no names then.
@@ -37,7 +36,7 @@ pub fn plan(arguments: &Arguments) -> Result<(), Exit> {
         true => std::path::absolute(&arguments.bam_dir.path).unwrap_or_else(|_| arguments.bam_dir.path.clone()),
         false => arguments.bam_dir.absolute()?,
     };
-    for experiment in input::experiments(&arguments.file)? {
+    for experiment in input::experiments(&arguments.manifests.files)? {
         show(arguments, &look(experiment, &bam_dir)?)?;
     }
     Ok(())

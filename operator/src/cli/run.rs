@@ -13,9 +13,8 @@ use crate::platform::drive;
 /// Arguments of `bam run`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The manifest; `-` for standard input. May stand several times.
-    #[arg(short, long, value_name = "FILE", required = true)]
-    file: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: input::Manifests,
     #[command(flatten)]
     bam_dir: BamDir,
     /// Runs that train at the same time [default: the manifest's maxParallelRuns, else 1].
@@ -33,7 +32,7 @@ pub struct Arguments {
 const LOG_LINES: usize = 10;
 
 pub async fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let experiments = input::experiments(&arguments.file)?;
+    let experiments = input::experiments(&arguments.manifests.files)?;
     let bam_dir = arguments.bam_dir.absolute()?;
     let trainer = trainer::find(arguments.trainer.as_deref())?;
     let several = experiments.len() > 1;

@@ -1,8 +1,6 @@
 //! `kubectl bam plan`: the plan of a manifest against what is in the cluster: runs that other experiments made are joined. It
 //! changes nothing, and works without a cluster, too.
 
-use std::path::PathBuf;
-
 use bam_crds::experiment::PinnedInputs;
 use bam_crds::profile::{ClusterBamProfileSpec, ProfileKind, ProfileRef};
 use bam_crds::{BamExperiment, BamProfile, BamRun, ClusterBamProfile};
@@ -28,9 +26,8 @@ use crate::plan::graph;
 /// Arguments of `kubectl bam plan`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The manifest; `-` for standard input. May stand several times.
-    #[arg(short, long, value_name = "FILE", required = true)]
-    file: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: input::Manifests,
     /// Ask no cluster: what is there already is not known then.
     #[arg(long)]
     offline: bool,
@@ -40,7 +37,7 @@ pub struct Arguments {
 
 pub async fn plan(arguments: &Arguments, place: &Place) -> Result<(), Exit> {
     let mut refused = false;
-    let (experiments, profiles) = input::manifests(&arguments.file)?;
+    let (experiments, profiles) = input::manifests(&arguments.manifests.files)?;
     for manifest in experiments {
         // As `kubectl apply` does it: what the manifest says counts.
         let namespace = manifest.metadata.namespace.clone().or_else(|| place.namespace.clone());

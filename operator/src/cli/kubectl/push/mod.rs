@@ -5,7 +5,7 @@ mod receiver;
 mod stream;
 mod trained;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bam_crds::BamExperiment;
 use bam_crds::config::InputsReport;
@@ -31,9 +31,8 @@ use trained::Needed;
 /// Arguments of `kubectl bam push`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The manifest; `-` for standard input. May stand several times.
-    #[arg(short, long, value_name = "FILE", required = true)]
-    file: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: input::Manifests,
     #[command(flatten)]
     bam_dir: BamDir,
     /// The trainer's image [default: that of the manifest or its profile, else that of the operator].
@@ -45,7 +44,7 @@ pub struct Arguments {
 
 pub async fn push(arguments: &Arguments, place: &Place) -> Result<(), Exit> {
     let bam_dir = arguments.bam_dir.absolute()?;
-    let (experiments, profiles) = input::manifests(&arguments.file)?;
+    let (experiments, profiles) = input::manifests(&arguments.manifests.files)?;
     let mut damaged = Vec::new();
     for manifest in experiments {
         let (needed, inputs) = trained::needed(&manifest, &bam_dir)?;
