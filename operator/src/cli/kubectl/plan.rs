@@ -43,7 +43,7 @@ pub async fn plan(arguments: &Arguments, place: &Place) -> Result<(), Exit> {
         let namespace = manifest.metadata.namespace.clone().or_else(|| place.namespace.clone());
         let there = match arguments.offline {
             true => There::nowhere(&namespace, "--offline: no cluster was asked"),
-            false => match There::of(&Place { namespace: namespace.clone(), ..place.clone() }, &manifest).await {
+            false => match asked(&Place { namespace: namespace.clone(), ..place.clone() }, &manifest).await {
                 Ok(there) => there,
                 Err(Exit::Failed(message)) => {
                     super::super::complain(&format!("note: planned without a cluster, since {message}"));
@@ -58,9 +58,13 @@ pub async fn plan(arguments: &Arguments, place: &Place) -> Result<(), Exit> {
     if refused { Err(Exit::Faults) } else { Ok(()) }
 }
 
+async fn asked(place: &Place, manifest: &BamExperiment) -> Result<There, Exit> {
+    There::of(&Cluster::of(place).await?, manifest).await
+}
+
 /// What is in a namespace.
 pub struct There {
-    pub namespace: String,
+    namespace: String,
     pub seen: Seen,
     /// The experiment of the manifest's name.
     current: Option<BamExperiment>,
@@ -100,8 +104,7 @@ impl There {
         }
     }
 
-    pub async fn of(place: &Place, manifest: &BamExperiment) -> Result<Self, Exit> {
-        let cluster = Cluster::of(place).await?;
+    pub async fn of(cluster: &Cluster, manifest: &BamExperiment) -> Result<Self, Exit> {
         let (client, namespace) = (&cluster.client, &cluster.namespace);
         let (seen, all) = (Seen::default(), ListParams::default());
         let experiments: Api<DeserializeGuard<BamExperiment>> = Api::namespaced(client.clone(), namespace);
@@ -130,7 +133,7 @@ impl There {
             }
         }
         if let Some(named) = &manifest.spec.compute.profile {
-            see_profile(&cluster, &seen, named).await;
+            see_profile(cluster, &seen, named).await;
         }
         Ok(Self { namespace: namespace.clone(), seen, current, unreached: None, sees_claims })
     }
@@ -180,13 +183,17 @@ impl There {
         others.max_by_key(|(made, ..)| made.clone()).map(|(_, name, report)| (name, report))
     }
 
-    /// What will keep its pods waiting, as far as it can be told.
-    pub fn waits(&self, experiment: &BamExperiment) -> Vec<String> {
-        let Some(name) = claim(experiment).filter(|_| self.sees_claims) else { return Vec::new() };
-        match self.seen.claims.get(&self.namespace, &name) {
-            None => vec![format!("every run {}", Why::ClaimMissing { claim: name })],
-            Some(facts) => Claim { name, access: facts.access }.why_wait().into_iter().collect(),
-        }
+    /// What keeps all its pods from being made, as far as it can be told.
+    pub fn obstacle(&self, experiment: &BamExperiment) -> Option<Why> {
+        let claim = claim(experiment).filter(|_| self.sees_claims)?;
+        self.seen.claims.get(&self.namespace, &claim).is_none().then_some(Why::ClaimMissing { claim })
+    }
+
+    /// What may keep its pods waiting for each other, as far as it can be told.
+    fn shares(&self, experiment: &BamExperiment) -> Option<String> {
+        let name = claim(experiment)?;
+        let access = self.seen.claims.get(&self.namespace, &name)?.access;
+        Claim { name, access }.why_wait()
     }
 }
 
@@ -211,7 +218,7 @@ async fn see_profile(cluster: &Cluster, seen: &Seen, named: &ProfileRef) {
 }
 
 /// The claim that its store is in.
-pub fn claim(experiment: &BamExperiment) -> Option<String> {
+fn claim(experiment: &BamExperiment) -> Option<String> {
     experiment.spec.storage.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone())
 }
 
@@ -222,7 +229,8 @@ fn show(format: Format, there: &There, mut manifest: BamExperiment) -> bool {
         manifest.spec = difference::applied(current, &manifest.spec);
         changes = Some(difference::changes(&current.spec, &manifest.spec));
     }
-    let mut notes = there.waits(&manifest);
+    let obstacle = there.obstacle(&manifest).map(|why| format!("every run {why}"));
+    let mut notes: Vec<_> = obstacle.into_iter().chain(there.shares(&manifest)).collect();
     if let Some(manager) = manifest.spec.managed_by.as_ref().filter(|_| !manifest.spec.is_ours()) {
         notes.push(format!("spec.managedBy is {manager}: the operator of this cluster leaves it alone"));
     }

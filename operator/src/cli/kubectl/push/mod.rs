@@ -7,8 +7,8 @@ mod trained;
 
 use std::path::Path;
 
-use bam_crds::BamExperiment;
 use bam_crds::config::InputsReport;
+use bam_crds::{BamExperiment, Digest};
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
@@ -20,9 +20,8 @@ use tokio::io::BufReader;
 use super::super::{BamDir, Exit, Format, complain, input};
 use super::Place;
 use super::cluster::{Cluster, causes};
-use super::plan::{There, claim};
+use super::plan::There;
 use crate::cluster::job::Trainer;
-use crate::cluster::placement::Claim;
 use crate::cluster::receiver::receiver;
 use receiver::Receiver;
 use stream::{Broken, Fate};
@@ -50,7 +49,8 @@ pub async fn push(arguments: &Arguments, place: &Place) -> Result<(), Exit> {
         let (needed, inputs) = trained::needed(&manifest, &bam_dir)?;
         let namespace = manifest.metadata.namespace.clone().or_else(|| place.namespace.clone());
         let place = Place { namespace, ..place.clone() };
-        let (there, cluster) = (There::of(&place, &manifest).await?, Cluster::of(&place).await?);
+        let cluster = Cluster::of(&place).await?;
+        let there = There::of(&cluster, &manifest).await?;
         there.take(&profiles);
         let job = job(arguments, &cluster, &there, manifest.clone(), &inputs).await?;
         let fates = transfer(&cluster, &job, &needed, &bam_dir).await?;
@@ -64,7 +64,7 @@ pub async fn push(arguments: &Arguments, place: &Place) -> Result<(), Exit> {
             },
             || json!({ "experiment": name, "runs": rows.iter().map(Row::json).collect::<Vec<_>>() }),
         );
-        damaged.extend(rows.iter().filter(|row| row.state == "damaged").map(|row| row.run.title.clone()));
+        damaged.extend(rows.iter().filter(|row| !row.damaged().is_empty()).map(|row| row.run.title.clone()));
     }
     if damaged.is_empty() {
         return Ok(());
@@ -85,8 +85,8 @@ async fn job(
     inputs: &InputsReport,
 ) -> Result<Job, Exit> {
     let secret = manifest.spec.storage.object_store.as_ref().and_then(|store| store.secret_ref.clone());
-    if let Some(why) = there.waits(&manifest).into_iter().find(|why| why.starts_with("every run")) {
-        return Err(Exit::failed(why.replacen("every run", "nothing can be pushed: every pod", 1)));
+    if let Some(why) = there.obstacle(&manifest) {
+        return Err(Exit::failed(format!("nothing can be pushed: every pod {why}")));
     }
     let (experiment, seen, _) = there.experiment(manifest);
     let graph = seen.graph(&experiment);
@@ -106,10 +106,7 @@ async fn job(
         Some(image) => Trainer { image: image.clone(), pull_policy: "IfNotPresent".to_owned() },
         None => operators_trainer(cluster).await?,
     };
-    let claim = claim(&experiment).map(|name| {
-        let access = there.seen.claims.get(&cluster.namespace, &name).map(|facts| facts.access).unwrap_or_default();
-        Claim { name, access }
-    });
+    let claim = there.seen.claim(&cluster.namespace, &spec);
     Ok(receiver(&spec, claim.as_ref(), &trainer))
 }
 
@@ -143,7 +140,7 @@ async fn transfer(
     job: &Job,
     needed: &[Needed],
     bam_dir: &Path,
-) -> Result<Vec<(bam_crds::Digest, Fate)>, Exit> {
+) -> Result<Vec<(Digest, Fate)>, Exit> {
     let whole: Vec<_> = needed.iter().filter(|run| run.manifest.is_some()).collect();
     let receiver = Receiver::make(cluster, job).await?;
     let sent = tokio::select! {
@@ -165,11 +162,7 @@ async fn stopped() {
     }
 }
 
-async fn converse(
-    receiver: &Receiver<'_>,
-    runs: &[&Needed],
-    bam_dir: &Path,
-) -> Result<Vec<(bam_crds::Digest, Fate)>, Exit> {
+async fn converse(receiver: &Receiver<'_>, runs: &[&Needed], bam_dir: &Path) -> Result<Vec<(Digest, Fate)>, Exit> {
     let mut attached = receiver.attached().await?;
     let (Some(to), Some(from)) = (attached.stdin(), attached.stdout()) else {
         return Err(Exit::failed("the receiver has no standard streams: try again"));
@@ -204,39 +197,44 @@ fn bar() -> ProgressBar {
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A run, and what became of it.
+/// A run, and what became of it; none: it is not whole here.
 struct Row<'a> {
     run: &'a Needed,
-    /// `pushed`, `there`, `damaged` or `missing`.
-    state: &'static str,
-    files: Vec<String>,
+    fate: Option<&'a Fate>,
 }
 
 impl<'a> Row<'a> {
-    fn of(run: &'a Needed, fates: &[(bam_crds::Digest, Fate)]) -> Self {
-        let fate = fates.iter().find(|(hash, _)| *hash == run.hash).map(|(_, fate)| fate);
-        let (state, files) = match fate {
-            None => ("missing", Vec::new()),
-            Some(Fate::Pushed) => ("pushed", Vec::new()),
-            Some(Fate::Was) => ("there", Vec::new()),
-            Some(Fate::Damaged(files)) => ("damaged", files.clone()),
-        };
-        Self { run, state, files }
+    fn of(run: &'a Needed, fates: &'a [(Digest, Fate)]) -> Self {
+        Self { run, fate: fates.iter().find(|(hash, _)| *hash == run.hash).map(|(_, fate)| fate) }
+    }
+
+    fn is_there(&self) -> bool {
+        matches!(self.fate, Some(Fate::Pushed | Fate::Was))
+    }
+
+    /// The files that keep it from being pushed.
+    fn damaged(&self) -> &[String] {
+        if let Some(Fate::Damaged(files)) = self.fate { files } else { &[] }
     }
 
     fn says(&self) -> String {
-        match self.state {
-            "pushed" => format!("pushed, {}", DecimalBytes(self.run.bytes())),
-            "there" => "was there".to_owned(),
-            "damaged" => format!("refused: not what its manifest says: {}", self.files.join(", ")),
-            _ => "not whole here, and not pushed".to_owned(),
+        match self.fate {
+            Some(Fate::Pushed) => format!("pushed, {}", DecimalBytes(self.run.bytes())),
+            Some(Fate::Was) => "was there".to_owned(),
+            Some(Fate::Damaged(files)) => format!("refused: not what its manifest says: {}", files.join(", ")),
+            None => "not whole here, and not pushed".to_owned(),
         }
     }
 
     fn json(&self) -> Value {
-        let bytes = (self.state == "pushed").then(|| self.run.bytes());
-        json!({ "name": self.run.name, "title": self.run.title, "scienceHash": self.run.hash, "state": self.state, "bytes": bytes,
-            "damaged": self.files })
+        let (state, bytes) = match self.fate {
+            Some(Fate::Pushed) => ("pushed", Some(self.run.bytes())),
+            Some(Fate::Was) => ("there", None),
+            Some(Fate::Damaged(_)) => ("damaged", None),
+            None => ("missing", None),
+        };
+        json!({ "name": self.run.name, "title": self.run.title, "scienceHash": self.run.hash, "state": state, "bytes": bytes,
+            "damaged": self.damaged() })
     }
 }
 
@@ -246,6 +244,6 @@ fn text(rows: &[Row<'_>]) -> String {
     for row in rows {
         text += &format!("  {:<width$}  {}  {}\n", row.run.title, row.run.name, row.says());
     }
-    let there = rows.iter().filter(|row| ["pushed", "there"].contains(&row.state)).count();
+    let there = rows.iter().filter(|row| row.is_there()).count();
     text + &format!("{there} of {} runs are in the store: `kubectl apply -f` trains what is missing\n", rows.len())
 }
