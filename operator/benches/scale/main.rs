@@ -10,6 +10,8 @@
 
 mod bare;
 mod control_plane;
+#[path = "../../tests/common/findings.rs"]
+mod findings;
 mod kubelet;
 mod load;
 mod measure;

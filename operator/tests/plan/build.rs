@@ -1,12 +1,11 @@
 //! Builders of what the tests feed to the planner.
 
-use std::collections::BTreeMap;
-
-use bam_crds::config::{InputsReport, ModelIdentity, TaskInputs};
 use bam_crds::experiment::{BamExperiment, BamExperimentSpec, DistillSpec, StorageSpec, TaskSpec};
 use bam_crds::{Digest, ExitReason, RunReport};
 use bam_operator::plan::retry::Ending;
 use k8s_openapi::jiff::Timestamp;
+
+pub use crate::findings::findings;
 
 /// The moment at which every test begins.
 pub fn start() -> Timestamp {
@@ -48,26 +47,6 @@ pub fn distilled(tasks: &[&str]) -> BamExperiment {
     let mut experiment = experiment(tasks);
     experiment.spec.distill = Some(DistillSpec { annealing: true, ..Default::default() });
     experiment
-}
-
-/// What a check of the inputs finds.
-pub fn findings(tasks: &[String]) -> InputsReport {
-    let files = |task: &String| TaskInputs {
-        train: digest(&format!("{task} train")),
-        train_rows: 1600,
-        unordered: ["mrpc", "sts"].contains(&task.as_str()),
-        dev: digest(&format!("{task} dev")),
-        dev_rows: 320,
-        targets: Default::default(),
-    };
-    InputsReport {
-        model: ModelIdentity {
-            config: digest("config"),
-            vocabulary: digest("vocabulary"),
-            weights: Some(digest("weights")),
-        },
-        tasks: tasks.iter().map(|task| (task.clone(), files(task))).collect::<BTreeMap<_, _>>(),
-    }
 }
 
 /// An attempt that ended with this code, without a word.

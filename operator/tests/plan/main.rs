@@ -2,6 +2,8 @@
 
 mod build;
 mod experiments;
+#[path = "../common/findings.rs"]
+mod findings;
 mod gates;
 mod golden;
 mod profiles;

@@ -5,6 +5,8 @@
 
 mod acts;
 mod api_server;
+#[path = "../common/findings.rs"]
+mod findings;
 mod history;
 mod kubelet;
 mod life;

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use bam_crds::config::{InputsReport, ModelIdentity, TaskInputs};
 use bam_crds::{Digest, ExitReason, InputsConfig, RunConfig, RunReport, names};
 use serde_json::Value;
 
+use crate::findings::findings;
 use crate::history::{What, Who, text};
 use crate::schedule::{Fate, Millis};
 use crate::world::World;
@@ -81,24 +81,8 @@ impl World {
 
     fn check_inputs(&mut self, pod: &str, config: &InputsConfig, fate: Option<Fate>) {
         let takes = self.random.between(1_000, 8_000);
-        let digest = |of: &str| Digest::of_bytes(of.as_bytes());
-        let files = |task: &String| TaskInputs {
-            train: digest(&format!("{task} train")),
-            train_rows: 1600,
-            unordered: false,
-            dev: digest(&format!("{task} dev")),
-            dev_rows: 320,
-            targets: Default::default(),
-        };
         let mut report = RunReport::new(ExitReason::Completed, "");
-        report.inputs = Some(InputsReport {
-            model: ModelIdentity {
-                config: digest("config"),
-                vocabulary: digest("vocabulary"),
-                weights: Some(digest("weights")),
-            },
-            tasks: config.tasks.iter().map(|task| (task.clone(), files(task))).collect(),
-        });
+        report.inputs = Some(findings(&config.tasks));
         let ending = met(fate, &ending(&report, None));
         self.plan_ending(pod, takes, ending);
     }
