@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::wire::{Failure, Wire};
+use crate::wire::{Failure, Wire, at_once};
 
 /// Connections that are busy at the same time: more make two cores no quicker.
 const AT_ONCE: usize = 48;
@@ -44,6 +44,16 @@ type Object = (usize, String);
 struct Life {
     writes: Vec<Write>,
     last: Value,
+}
+
+/// What came of doing all of it again.
+pub struct Replayed {
+    /// How long it took.
+    pub took: Duration,
+    /// Writes to objects that were followed to their end.
+    pub writes: usize,
+    /// Objects that were not, since a write was refused or got no answer.
+    pub failures: usize,
 }
 
 /// What was written in one namespace.
@@ -105,15 +115,15 @@ impl Record {
         lives.values().map(|life| life.writes.clone()).collect()
     }
 
-    /// Does all of it again in each of these namespaces. How long that took, and how many writes it was.
-    pub async fn replay(&self, wire: &Wire, namespaces: Vec<String>) -> (Duration, usize) {
+    /// Does all of it again in each of these namespaces.
+    pub async fn replay(&self, wire: &Wire, namespaces: Vec<String>) -> Replayed {
         let lives = Arc::new(self.recorded());
-        let (next, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let [next, done, failed] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
         let begin = Instant::now();
         let (namespaces, recorded) = (Arc::new(namespaces), self.namespace.clone());
         let workers = (0..AT_ONCE).map(|_| {
-            let (lives, namespaces, next, done) = (lives.clone(), namespaces.clone(), next.clone(), done.clone());
-            let (wire, recorded) = (wire.clone(), recorded.clone());
+            let (lives, namespaces, next) = (lives.clone(), namespaces.clone(), next.clone());
+            let (wire, recorded, done, failed) = (wire.clone(), recorded.clone(), done.clone(), failed.clone());
             tokio::spawn(async move {
                 loop {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
@@ -121,7 +131,10 @@ impl Record {
                     let writes = &lives[turn % lives.len()];
                     match live(&wire, writes, &recorded, namespace).await {
                         Ok(()) => drop(done.fetch_add(writes.len(), Ordering::Relaxed)),
-                        Err(error) => eprintln!("the bare client: {error}"),
+                        Err(error) => {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                            eprintln!("the bare client: {error}");
+                        }
                     }
                 }
             })
@@ -129,7 +142,8 @@ impl Record {
         for worker in workers.collect::<Vec<_>>() {
             worker.await.expect("no worker panics");
         }
-        (begin.elapsed(), done.load(Ordering::Relaxed))
+        let [writes, failures] = [done, failed].map(|count| count.load(Ordering::Relaxed));
+        Replayed { took: begin.elapsed(), writes, failures }
     }
 }
 
@@ -213,6 +227,5 @@ fn changed(path: String, kind: usize, before: &Value, after: &Value) -> Write {
 }
 
 fn deleted(path: String) -> Write {
-    let body = json!({ "gracePeriodSeconds": 0, "propagationPolicy": "Background" }).to_string();
-    Write { verb: "DELETE", path, content_type: "application/json", body }
+    Write { verb: "DELETE", path, content_type: "application/json", body: at_once().to_string() }
 }

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use crate::Options;
-use crate::bare::Record;
+use crate::bare::{Record, Replayed};
 use crate::control_plane::ControlPlane;
 use crate::kubelet::Kubelet;
 use crate::load::{self, A_NAMESPACE, Complete};
@@ -86,7 +86,8 @@ impl<'a> Bench<'a> {
         operator.quiet(1.0).await?;
         let mut waits = self.kubelet.waits();
         for (share, most) in [(0.5, 0.2), (0.99, 1.0)] {
-            let wait = percentile(&mut waits, share).unwrap_or_default().as_secs_f64();
+            // Where no student was seen to wait, nothing was measured.
+            let wait = percentile(&mut waits, share).map_or(f64::NAN, |wait| wait.as_secs_f64());
             let what = format!("last teacher done -> student's Job, p{:.0}", share * 100.0);
             report.goal(&what, &format!("{most} s"), format!("{wait:.3} s"), wait <= most);
         }
@@ -211,10 +212,12 @@ pub async fn bare(
     for (what, count) in record.counts() {
         println!("    {what}: {:.2} per experiment", count as f64 / A_NAMESPACE as f64);
     }
-    let (bare, writes) = record.replay(&wire, namespaces.collect()).await;
-    report.note("a bare client's time for the same writes", format!("{:.0} s, {writes} writes", bare.as_secs_f64()));
+    let Replayed { took: bare, writes, failures } = record.replay(&wire, namespaces.collect()).await;
+    let writes = format!("{:.0} s, {writes} writes, and {failures} objects not to their end", bare.as_secs_f64());
+    report.note("a bare client's time for the same writes", writes);
     report.note("processor time of its API server and etcd", format!("{:.0} s", plane.cpu_seconds()));
     let ratio = took.as_secs_f64() / bare.as_secs_f64();
-    report.goal("the operator's time beside it", "1.5", format!("{ratio:.2}"), ratio <= 1.5);
+    // Beside fewer writes it says nothing.
+    report.goal("the operator's time beside it", "1.5", format!("{ratio:.2}"), ratio <= 1.5 && failures == 0);
     Ok(())
 }

@@ -39,8 +39,7 @@ impl Wire {
 
     /// Deletes an object at once.
     pub async fn delete(&self, path: &str) -> Result<String, Failure> {
-        let options = serde_json::json!({ "gracePeriodSeconds": 0, "propagationPolicy": "Background" });
-        self.send("DELETE", path, "application/json", json(&options)).await
+        self.send("DELETE", path, "application/json", json(&at_once())).await
     }
 
     /// Everything there is of a kind, page by page, as a watch begins; how many objects there are.
@@ -73,6 +72,11 @@ impl Wire {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// How an object is deleted.
+pub fn at_once() -> Value {
+    serde_json::json!({ "gracePeriodSeconds": 0, "propagationPolicy": "Background" })
 }
 
 fn json(body: &impl Serialize) -> Vec<u8> {
