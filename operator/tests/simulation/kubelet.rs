@@ -244,7 +244,8 @@ impl World {
                 let soon = self.random.between(10, 1_000);
                 self.later(soon, Event::Terminate(name.to_owned()));
             }
-            Some(State::Lost) => self.later(LOST, Event::RemovePod(name.to_owned())),
+            // It stays until its machine is given up.
+            Some(State::Lost) => {}
             _ => self.later(50, Event::RemovePod(name.to_owned())),
         }
     }
@@ -278,12 +279,13 @@ impl World {
         self.tell_job(&pod);
     }
 
-    /// The machine of a pod goes silent. Its trainer does not know that.
+    /// The machine of a pod goes silent, perhaps when the pod was told to end already. Its trainer does not know that.
     pub fn lose_machine(&mut self, name: &str) {
         if let Some(life) = self.machines.pods.get_mut(name) {
             life.state = State::Lost;
         }
         self.delete_pod(Who::Kubelet, name, Some("its node is not reachable"));
+        self.later(LOST, Event::RemovePod(name.to_owned()));
     }
 }
 
