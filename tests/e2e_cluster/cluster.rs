@@ -194,15 +194,38 @@ impl Script {
 
 /// Kills with -9 the processes of this name in a pod on this machine. Returns how many.
 pub fn kill(pod_uid: &str, name: &str) -> usize {
-    let mut killed = 0;
+    signal(pod_uid, name, libc::SIGKILL)
+}
+
+/// A trainer that is held up, so that what is done to its pod comes before its end however fast it is. It goes on when this is
+/// dropped.
+pub struct HeldUp(String);
+
+impl HeldUp {
+    /// The trainer of a pod on this machine.
+    pub fn trainer(pod_uid: String) -> Self {
+        assert_eq!(signal(&pod_uid, "bam-trainer", libc::SIGSTOP), 1, "the trainer is gone already");
+        Self(pod_uid)
+    }
+}
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        signal(&self.0, "bam-trainer", libc::SIGCONT);
+    }
+}
+
+/// Sends a signal to the processes of this name in a pod on this machine. Returns to how many.
+fn signal(pod_uid: &str, name: &str, signal: libc::c_int) -> usize {
+    let mut reached = 0;
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(id) = process.file_name().to_string_lossy().parse::<i32>() else { continue };
         let read = |file: &str| fs::read_to_string(process.path().join(file)).unwrap_or_default();
         let here = read("cgroup").replace('_', "-").contains(pod_uid);
         if here && read("comm").trim() == name {
             // SAFETY: a plain system call. The process is one of a test's pod.
-            killed += usize::from(unsafe { libc::kill(id, libc::SIGKILL) } == 0);
+            reached += usize::from(unsafe { libc::kill(id, signal) } == 0);
         }
     }
-    killed
+    reached
 }

@@ -51,7 +51,7 @@ fn at_work(namespace: &Namespace, role: Role, task: &str) -> String {
 }
 
 /// The pod of a run's attempt: name and identity.
-fn pod(namespace: &Namespace, run: &str) -> (String, String) {
+pub fn pod(namespace: &Namespace, run: &str) -> (String, String) {
     let pods = namespace.diary.read(|seen| {
         let all = seen.all(Kind::Pod).into_iter();
         let its = all.filter(|(_, pod)| pod["metadata"]["labels"][bam_crds::names::RUN_LABEL] == run);

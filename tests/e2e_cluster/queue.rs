@@ -5,10 +5,10 @@ use bam_crds::experiment::ExperimentPhase;
 use bam_crds::run::{Failures, Role};
 use serde_json::{Value, json};
 
-use crate::cluster::Script;
+use crate::cluster::{HeldUp, Script};
 use crate::diary::{Kind, Seen};
 use crate::experiment::{debug, with};
-use crate::faults::{UNDISTURBED, disturbed};
+use crate::faults::{UNDISTURBED, disturbed, pod};
 use crate::namespace::Namespace;
 use crate::store::assert_same;
 
@@ -93,12 +93,17 @@ fn with_quota_for_one_run_two_experiments_complete_and_a_run_that_loses_its_turn
     let student = namespace.run_of("disturbed", Role::Student, "rte").name;
     let works = |progress: &bam_crds::run::RunProgress| progress.total > 20 && progress.done > 5;
     namespace.run_when(&student, "trains", |status| status.progress.as_ref().is_some_and(works));
+    // It would be done sooner than Kueue takes its turn away, on some machines.
+    let held_up = HeldUp::trainer(pod(namespace, &student).1);
     let workload = workload_of(namespace, &format!("{student}-1"));
     let activate = |active: bool| {
         let patch = json!({ "spec": { "active": active } }).to_string();
         namespace.kubectl(&["patch", "workload", &workload, "--type=merge", "-p", &patch]);
     };
     activate(false);
+    let is_told = |(_, pod): &(&str, &Value)| !pod["metadata"]["deletionTimestamp"].is_null();
+    namespace.within(60, "its pod is told to end", |seen| seen.all(Kind::Pod).iter().any(is_told).then_some(()));
+    drop(held_up);
     let waits = |status: &BamRunStatus| status.waiting_for.contains("waits in the queue team");
     let status = namespace.run_when(&student, "has lost its turn", waits);
     println!("{}", status.waiting_for);

@@ -64,7 +64,8 @@ pub struct Owner<'a> {
 /// The Job of an attempt.
 pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
     let labels = labels(run, start);
-    let queue = run.spec.pod.queue_name.iter().map(|queue| (names::QUEUE_LABEL.to_owned(), queue.clone()));
+    let queue_name = run.spec.pod.queue_name.as_ref();
+    let queue = queue_name.map(|queue| (names::QUEUE_LABEL.to_owned(), queue.clone()));
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels.clone()),
@@ -87,9 +88,9 @@ pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
             completions: Some(1),
             parallelism: Some(1),
             pod_replacement_policy: Some("Failed".to_owned()),
-            pod_failure_policy: Some(failure_policy()),
+            pod_failure_policy: queue_name.is_none().then(failure_policy),
             // From its first moment on, also where Kueue's webhook is not asked: nobody gets past the queue.
-            suspend: run.spec.pod.queue_name.is_some().then_some(true),
+            suspend: queue_name.is_some().then_some(true),
             template: placement::placed(template, run.spec, run.claim),
             ..JobSpec::default()
         }),
@@ -130,7 +131,8 @@ pub(super) fn annotations(spec: &BamRunSpec, micro_batch_tokens: Option<u32>) ->
 }
 
 /// Changes nothing, since a Job has one try: it makes the Job's condition name the exit code or the disruption, also when
-/// the pod is gone.
+/// the pod is gone. Not of a Job in a queue: its rules also fail one that is held back, by the end of the pod that it lost for
+/// this, if that is seen in the moment before the pod goes.
 fn failure_policy() -> PodFailurePolicy {
     let rule = PodFailurePolicyRule { action: "FailJob".to_owned(), ..PodFailurePolicyRule::default() };
     let disrupted =

@@ -1,5 +1,6 @@
 //! The Job of an attempt.
 
+use bam_crds::BamRunSpec;
 use bam_operator::cluster::job::{Owner, Trainer, job};
 use bam_operator::plan::Start;
 use serde_json::{Value, json};
@@ -44,6 +45,25 @@ fn a_job_is_one_try_that_belongs_to_its_run() {
     for (path, value) in expected {
         assert_eq!(job.pointer(path).unwrap_or(&Value::Null), &value, "{path}");
     }
+}
+
+#[test]
+fn a_job_in_a_queue_is_made_held_back_and_may_lose_its_pod_for_it() {
+    let mut spec = run("r", json!({})).spec;
+    let built = |spec: &BamRunSpec| {
+        let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
+        let start = Start { run: RUN.to_owned(), number: 1, micro_batch_tokens: None };
+        let owner = Owner { namespace: "lab", uid: "r", made_by: "exp", spec, claim: None };
+        serde_json::to_value(job(owner, &start, &trainer)).unwrap()
+    };
+    let free = built(&spec);
+    assert_eq!(free["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"], json!([0]));
+    spec.pod.queue_name = Some("team".to_owned());
+    let queued = built(&spec);
+    assert_eq!(queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"], json!("team"));
+    assert_eq!(queued["spec"]["suspend"], json!(true));
+    // Its rules are asked about a pod that was deleted to hold the Job back, too.
+    assert_eq!(queued["spec"]["podFailurePolicy"], Value::Null);
 }
 
 #[test]
