@@ -27,12 +27,13 @@ export CARGO_TERM_COLOR=never # the output is read below, also when a terminal s
 passed=0 failed=0 skipped=0
 failed_stages=()
 STAGE_LOG=$(mktemp)
+FAILURES=$(mktemp)
 SIMULATION=$(mktemp -d)
 CLUSTER_IS_OURS=
 trap clean_up EXIT
 
 clean_up() {
-  rm -rf "$STAGE_LOG" "$SIMULATION"
+  rm -rf "$STAGE_LOG" "$FAILURES" "$SIMULATION"
   if [[ -n $CLUSTER_IS_OURS ]]; then
     scripts/cluster.sh down || true
   fi
@@ -54,6 +55,16 @@ sum_of_results() {
   ' "$1"
 }
 
+# what_failed FILE: of each failed test its name and what it panicked with; of output without tests the end.
+what_failed() {
+  awk '
+    /^failures:$/ { inside = !inside; wanted = 0; next }
+    inside && /^---- .* stdout ----$/ { print "  " $2; wanted = 0 }
+    inside && /panicked at/ { wanted = 12 }
+    wanted > 0 { print "    " substr($0, 1, 400); wanted-- }
+  ' "$1" | grep . || tail -n 12 "$1"
+}
+
 # stage NAME COMMAND [ARGS…]: runs one stage, shows its output, and adds up its results.
 stage() {
   local name=$1 start=$SECONDS status=0 counts end='done'
@@ -72,6 +83,7 @@ stage() {
   ((skipped += counts[2])) || true
   if ((status != 0)); then
     failed_stages+=("$name")
+    { say "$name" && what_failed "$STAGE_LOG"; } >>"$FAILURES"
     end=FAILED
   fi
   say "$name: $end after $((SECONDS - start)) s"
@@ -209,6 +221,8 @@ long() {
 finish() {
   printf '\n'
   if ((${#failed_stages[@]} > 0)); then
+    # Again, and at the end: nobody looks for them in what came before.
+    cat "$FAILURES"
     say "failed after $SECONDS s: $(printf '%s, ' "${failed_stages[@]}" | sed 's/, $//')"
   else
     say "all stages done after $SECONDS s"
