@@ -320,6 +320,10 @@ pub struct Execution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16_777_216))]
     pub micro_batch_tokens: Option<u32>,
+    /// Compute a layer's activations again for its gradients instead of keeping those of all layers: less memory for more time.
+    /// Changes nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub activation_checkpointing: bool,
     /// A checkpoint at least every so many steps; absent: by time alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000))]

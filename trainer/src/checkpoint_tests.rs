@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Dropout, Head, MicroBatch, Row};
+use crate::model::{Dropout, Head, HeadOutput, MicroBatch, Row};
 use crate::optim::{CLIP_NORM, Gradients, Outcome, Settings};
 use serde_json::json;
 use std::fs;
@@ -33,9 +33,10 @@ impl Run {
     fn train(&mut self) {
         let rows = [Row { number: 0, input_ids: &[1, 5, 9, 2], second: 3 }];
         let dropout = Dropout::of_step(1, self.step, Device::Cpu);
-        let output = self.model.forward(&MicroBatch::pack(&rows, Device::Cpu), &[0], &dropout);
+        let loss = |said: Vec<HeadOutput>| (said[0].logits.square().sum(Kind::Float), ());
+        let (new, ()) = self.model.gradients(&MicroBatch::pack(&rows, Device::Cpu), &[0], &dropout, loss);
         let mut gradients = Gradients::new(self.model.parameters().len());
-        gradients.add(&output[0].logits.square().sum(Kind::Float), self.model.parameters());
+        gradients.add(new);
         self.optimizer.step(self.model.parameters_mut(), gradients, 0.1);
         self.step += 1;
     }

@@ -168,6 +168,7 @@ impl Trainer<'_> {
             clip_norm: CLIP_NORM,
         };
         let model = model.with_precision(self.config.science.precision);
+        let model = model.with_activation_checkpointing(self.config.execution.activation_checkpointing);
         let optimizer = AdamWeightDecay::new(model.parameters(), settings);
         Ok(State { model, optimizer, step: 0, steps: Steps { total: self.total(), ..Steps::default() } })
     }
@@ -220,8 +221,8 @@ impl Trainer<'_> {
             if self.interrupt.is_set() {
                 return Ok(None);
             }
-            let part = step.loss(&state.model, &rows);
-            gradients.add(&part.sum, state.model.parameters());
+            let (new, part) = step.learn(&state.model, &rows);
+            gradients.add(new);
             losses.add(&part);
         }
         let (waited, dropout_seed) = (step.waited.get(), step.dropout.key());
@@ -324,8 +325,8 @@ impl Step<'_> {
         (0..self.examples.len()).map(length).collect()
     }
 
-    /// The losses of the rows at these positions.
-    fn loss(&self, model: &Model, positions: &[usize]) -> Part {
+    /// The gradients and the losses of the rows at these positions.
+    fn learn(&self, model: &Model, positions: &[usize]) -> (Vec<Tensor>, Part) {
         let begin = Instant::now();
         let places: Vec<(usize, usize)> = positions.iter().filter_map(|&position| self.at(position)).collect();
         let row = |(&position, &(task, row)): (&usize, &(usize, usize))| {
@@ -337,14 +338,16 @@ impl Step<'_> {
         let batch = MicroBatch::pack(&rows, self.device);
         self.waited.set(self.waited.get() + begin.elapsed());
         let head_of_row: Vec<usize> = places.iter().map(|(task, _)| *task).collect();
-        let losses = model.forward(&batch, &head_of_row, &self.dropout).into_iter().map(|said| {
-            let rows: Vec<usize> = said.positions.iter().map(|&position| places[position].1).collect();
-            (said.head, rows.len(), self.task_loss(&said, &rows))
-        });
-        let tasks: Vec<_> = losses.collect();
-        let sums = tasks.iter().map(|(_, _, sum)| sum.shallow_clone());
-        let sum = sums.reduce(|sum, loss| sum + loss).expect("a micro-batch has rows");
-        Part { sum, tasks }
+        model.gradients(&batch, &head_of_row, &self.dropout, |said| {
+            let losses = said.into_iter().map(|said| {
+                let rows: Vec<usize> = said.positions.iter().map(|&position| places[position].1).collect();
+                (said.head, rows.len(), self.task_loss(&said, &rows))
+            });
+            let tasks: Vec<_> = losses.collect();
+            let sums = tasks.iter().map(|(_, _, sum)| sum.shallow_clone());
+            let sum = sums.reduce(|sum, loss| sum + loss).expect("a micro-batch has rows");
+            (sum.shallow_clone(), Part { sum, tasks })
+        })
     }
 
     /// Weighted sum of the losses of one task's rows.

@@ -20,7 +20,7 @@ use kube::Resource;
 
 use super::placement::{self, Claim};
 use crate::attempt;
-use crate::plan::Start;
+use crate::plan::{Rung, Start};
 
 /// Name of the trainer's container.
 pub const CONTAINER: &str = "trainer";
@@ -69,7 +69,7 @@ pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels.clone()),
-            annotations: Some(annotations(run.spec, start.micro_batch_tokens)),
+            annotations: Some(annotations(run.spec, start.rung)),
             ..ObjectMeta::default()
         }),
         spec: Some(pod(run.spec, trainer)),
@@ -124,8 +124,8 @@ fn labels(run: Owner<'_>, start: &Start) -> BTreeMap<String, String> {
 }
 
 /// The configuration travels with the pod: no second object that could be missing or be changed.
-pub(super) fn annotations(spec: &BamRunSpec, micro_batch_tokens: Option<u32>) -> BTreeMap<String, String> {
-    let config = attempt::config(spec, STORE, micro_batch_tokens);
+pub(super) fn annotations(spec: &BamRunSpec, rung: Option<Rung>) -> BTreeMap<String, String> {
+    let config = attempt::config(spec, STORE, rung);
     let config = serde_json::to_string(&config).expect("a configuration is plain data");
     BTreeMap::from([(names::CONFIG_ANNOTATION.to_owned(), config)])
 }

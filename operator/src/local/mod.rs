@@ -23,7 +23,7 @@ use bam_crds::{BamExperiment, BamExperimentStatus, BamRunSpec, Progress, names};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::attempt;
-use crate::plan::{Action, Reopened, Start};
+use crate::plan::{Action, Reopened, Rung, Start};
 use crate::platform::{Change, Kind, Observed, Outcome, Platform, Status, Subject};
 use child::{Child, Exit};
 pub use error::Error;
@@ -220,7 +220,7 @@ impl<'a> Local<'a> {
         }
         let begun = (|| {
             folder.save_started(&Started { at: self.now() })?;
-            write_config(&folder.config(), &record.spec, &self.settings.bam_dir, start.micro_batch_tokens)?;
+            write_config(&folder.config(), &record.spec, &self.settings.bam_dir, start.rung)?;
             let (config, report) = (text(&folder.config()), text(&folder.report_file()));
             let attempt = names::attempt(&start.run, start.number);
             let arguments: &[&str] = match record.spec.inputs {
@@ -237,7 +237,7 @@ impl<'a> Local<'a> {
 }
 
 /// Writes what a trainer is told: the run's spec, with the folder of the store and the rung of the ladder put in.
-pub fn write_config(path: &Path, spec: &BamRunSpec, store: &Path, rung: Option<u32>) -> Result<(), Error> {
+pub fn write_config(path: &Path, spec: &BamRunSpec, store: &Path, rung: Option<Rung>) -> Result<(), Error> {
     files::write(path, &attempt::config(spec, &text(store), rung))
 }
 

@@ -434,6 +434,7 @@ fn execution<'a>(spec: &BamExperimentSpec, tasks: impl IntoIterator<Item = &'a T
         pretrained: spec.model.pretrained.clone(),
         threads: spec.compute.threads,
         micro_batch_tokens: spec.compute.micro_batch_tokens,
+        activation_checkpointing: false,
         save_checkpoints_steps: spec.compute.save_checkpoints_steps,
         write_test_outputs: spec.compute.write_test_outputs.unwrap_or_default(),
         files: tasks.into_iter().filter_map(files).collect(),

@@ -37,6 +37,7 @@ use bam_crds::run::Role;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use retry::Rung;
 pub use why::Why;
 
 /// What is done next, and how things stand.
@@ -153,11 +154,9 @@ impl fmt::Display for Action {
             Self::StopAttempt { number, .. } => write!(f, "stop attempt {number}"),
             Self::RemoveAttempt { number, .. } => write!(f, "remove attempt {number}"),
             Self::RemoveExperiment => f.write_str("delete it"),
-            Self::StartAttempt(Start { number, micro_batch_tokens: None, .. }) => {
-                write!(f, "start attempt {number}")
-            }
-            Self::StartAttempt(Start { number, micro_batch_tokens: Some(tokens), .. }) => {
-                write!(f, "start attempt {number} with micro-batches of {tokens} word pieces")
+            Self::StartAttempt(Start { number, rung: None, .. }) => write!(f, "start attempt {number}"),
+            Self::StartAttempt(Start { number, rung: Some(rung), .. }) => {
+                write!(f, "start attempt {number} with {rung}")
             }
         }
     }
@@ -170,8 +169,8 @@ pub struct Start {
     pub run: String,
     /// Counted from 1, never used twice.
     pub number: u32,
-    /// The bound of a rung on the out-of-memory ladder; absent: what the run's spec says.
-    pub micro_batch_tokens: Option<u32>,
+    /// How little memory it may take; absent: as its spec says.
+    pub rung: Option<Rung>,
 }
 
 /// A run that was over and is tried again. Counted in attempts and not in time: clocks may differ, and Kubernetes keeps

@@ -5,8 +5,10 @@
 //! | 64, 65, 66 | nobody: another try would end the same way |
 //! | 70, 82, any other code or crash | the application's budget |
 //! | 75, a kill, no exit status | the infrastructure's budget |
-//! | 80, or killed for memory | a rung of the ladder: half the micro-batch, the same science |
+//! | 80, or killed for memory | a rung of the ladder: less memory, the same science |
 //! | 81, or the runner went away | nobody if the training got further, else the infrastructure's budget |
+
+use std::fmt;
 
 use bam_crds::config::MICRO_BATCH_TOKENS;
 use bam_crds::experiment::FailurePolicy;
@@ -169,29 +171,46 @@ fn pause(run: &str, failures: u32) -> SignedDuration {
     SignedDuration::from_secs((pause.as_millis() + jitter).div_euclid(1000) as i64)
 }
 
-/// The micro-batch of the attempt after so many that ran out of memory.
+/// A rung of the out-of-memory ladder: the same science with less memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// Upper bound on the word pieces of a micro-batch.
+    pub micro_batch_tokens: u32,
+    /// A layer's activations are computed again for its gradients, instead of being kept.
+    pub activation_checkpointing: bool,
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "micro-batches of {} word pieces", self.micro_batch_tokens)?;
+        f.write_str(if self.activation_checkpointing { " and activation checkpointing" } else { "" })
+    }
+}
+
+/// The rung of the attempt after so many that ran out of memory: half the micro-batch each time, down to one row of full length,
+/// and then activation checkpointing, which takes one more forward pass.
 ///
 /// # Errors
-/// If even the smallest micro-batch was too large: a sentence for a person.
-pub fn micro_batch_tokens(spec: &BamRunSpec, out_of_memory: u32) -> Result<Option<u32>, String> {
-    if out_of_memory == 0 {
-        return Ok(None);
-    }
+/// If even that was too much: a sentence for a person.
+pub fn rung(spec: &BamRunSpec, out_of_memory: u32) -> Result<Option<Rung>, String> {
     // A check of the inputs has no batches.
-    let Some(config) = &spec.config else {
+    let Some(config) = spec.config.as_ref().filter(|_| out_of_memory > 0) else {
         return Ok(None);
     };
     let floor = config.science.hyperparameters.max_seq_length;
     let given = config.execution.micro_batch_tokens.unwrap_or(MICRO_BATCH_TOKENS);
-    // A rung is taken once: the one that was cut off at one row of full length is the last.
-    let rung = |taken: u32| given.checked_shr(taken).unwrap_or_default();
-    if rung(out_of_memory - 1) <= floor {
-        return Err(format!(
-            "ran out of memory even with micro-batches of one row ({floor} word pieces): use a machine with more memory, \
-             a shorter maxSeqLength, or a smaller model"
-        ));
-    }
-    Ok(Some(rung(out_of_memory).max(floor)))
+    let halved = |times: u32| given.checked_shr(times).unwrap_or_default();
+    // A bound is tried once: the one that was cut off at one row of full length is the last.
+    let rungs = (1..).take_while(|times| halved(times - 1) > floor).map(|times| (halved(times).max(floor), false));
+    let rungs = rungs.chain([(floor, true)]);
+    let mut rungs = rungs
+        .map(|(micro_batch_tokens, activation_checkpointing)| Rung { micro_batch_tokens, activation_checkpointing });
+    rungs.nth(out_of_memory as usize - 1).map(Some).ok_or_else(|| {
+        format!(
+            "ran out of memory even with micro-batches of one row ({floor} word pieces) and activation checkpointing: use a \
+             machine with more memory, a shorter maxSeqLength, or a smaller model"
+        )
+    })
 }
 
 /// Why the budgets allow no further attempt, if they do not.
@@ -257,7 +276,8 @@ pub fn in_words(policy: &FailurePolicy) -> Vec<String> {
         format!("a kill, a lost machine or an unreachable store: {}", retries(policy.infrastructure_retries)),
     ];
     let others = [
-        "out of memory: tried again with half the micro-batch, down to one row; what is learned stays the same"
+        "out of memory: tried again with half the micro-batch, down to one row, then activation checkpointing; what is learned \
+             stays the same"
             .to_owned(),
         "stopped after a checkpoint: goes on where it was, at no cost".to_owned(),
         "bad options, data that do not fit or are missing: not tried again".to_owned(),

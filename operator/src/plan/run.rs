@@ -367,7 +367,7 @@ impl<'a> Case<'a> {
         if let Some(spent) = retry::spent(&status.failures, &self.spec.failure_policy) {
             return Some(format!("its last attempt {ended} ({spent})"));
         }
-        retry::micro_batch_tokens(self.spec, status.failures.out_of_memory).err()
+        retry::rung(self.spec, status.failures.out_of_memory).err()
     }
 
     fn next(&self, status: &BamRunStatus, missed: &Missed<'_>, now: Timestamp) -> Verdict {
@@ -395,7 +395,7 @@ impl<'a> Case<'a> {
         let start = Start {
             run: self.name.to_owned(),
             number: status.attempts + 1,
-            micro_batch_tokens: retry::micro_batch_tokens(self.spec, status.failures.out_of_memory).unwrap_or_default(),
+            rung: retry::rung(self.spec, status.failures.out_of_memory).unwrap_or_default(),
         };
         Verdict::Starts(start, why)
     }

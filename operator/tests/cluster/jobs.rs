@@ -2,17 +2,17 @@
 
 use bam_crds::BamRunSpec;
 use bam_operator::cluster::job::{Owner, Trainer, job};
-use bam_operator::plan::Start;
+use bam_operator::plan::{Rung, Start};
 use serde_json::{Value, json};
 
 use crate::fixture::{RUN, run};
 
-fn built(image: Option<&str>, micro_batch_tokens: Option<u32>) -> Value {
+fn built(image: Option<&str>, rung: Option<Rung>) -> Value {
     let mut spec = run("r", json!({})).spec;
     spec.pod.image = image.map(ToOwned::to_owned);
     spec.pod.resources.limits.insert("memory".to_owned(), bam_crds::quantity::Quantity("4Gi".to_owned()));
     let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
-    let start = Start { run: RUN.to_owned(), number: 2, micro_batch_tokens };
+    let start = Start { run: RUN.to_owned(), number: 2, rung };
     serde_json::to_value(job(
         Owner { namespace: "lab", uid: "r", made_by: "exp", spec: &spec, claim: None },
         &start,
@@ -52,7 +52,7 @@ fn a_job_in_a_queue_is_made_held_back_and_may_lose_its_pod_for_it() {
     let mut spec = run("r", json!({})).spec;
     let built = |spec: &BamRunSpec| {
         let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
-        let start = Start { run: RUN.to_owned(), number: 1, micro_batch_tokens: None };
+        let start = Start { run: RUN.to_owned(), number: 1, rung: None };
         let owner = Owner { namespace: "lab", uid: "r", made_by: "exp", spec, claim: None };
         serde_json::to_value(job(owner, &start, &trainer)).unwrap()
     };
@@ -81,12 +81,13 @@ fn a_pod_has_no_right_that_it_does_not_need() {
 
 #[test]
 fn the_trainer_is_told_where_it_sees_the_store_and_which_rung_it_is_on() {
-    let job = built(Some("mine:2"), Some(512));
+    let job = built(Some("mine:2"), Some(Rung { micro_batch_tokens: 512, activation_checkpointing: true }));
     let pod = &job["spec"]["template"];
     let config: Value =
         serde_json::from_str(pod["metadata"]["annotations"]["bam.dev/config"].as_str().unwrap()).unwrap();
     assert_eq!(config["execution"]["store"], json!("/bam"));
     assert_eq!(config["execution"]["microBatchTokens"], json!(512));
+    assert_eq!(config["execution"]["activationCheckpointing"], json!(true));
     assert_eq!(pod["spec"]["containers"][0]["image"], json!("mine:2"));
     let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
     assert!(mounts.iter().any(|mount| mount["mountPath"] == json!("/bam")));
@@ -98,7 +99,7 @@ fn of_an_object_store_the_pod_has_a_working_copy_and_the_credentials_that_nobody
     spec.inputs.as_mut().unwrap().execution.store = "s3://models/bam".to_owned();
     spec.pod.secret = Some("keys".to_owned());
     let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
-    let start = Start { run: RUN.to_owned(), number: 1, micro_batch_tokens: None };
+    let start = Start { run: RUN.to_owned(), number: 1, rung: None };
     let job = job(Owner { namespace: "lab", uid: "r", made_by: "exp", spec: &spec, claim: None }, &start, &trainer);
     let job = serde_json::to_value(job).unwrap();
     let pod = &job["spec"]["template"];

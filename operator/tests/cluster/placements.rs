@@ -46,7 +46,7 @@ fn made(role: Role, lines: &str) -> BamRunSpec {
 fn job_of(spec: &BamRunSpec, access: Access) -> Job {
     let claim = job::claim(spec).map(|name| Claim { name, access });
     let trainer = Trainer { image: "trainer:1".to_owned(), pull_policy: "IfNotPresent".to_owned() };
-    let start = Start { run: RUN.to_owned(), number: 1, micro_batch_tokens: None };
+    let start = Start { run: RUN.to_owned(), number: 1, rung: None };
     job::job(Owner { namespace: "lab", uid: "r", made_by: "", spec, claim: claim.as_ref() }, &start, &trainer)
 }
 

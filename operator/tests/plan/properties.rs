@@ -35,8 +35,8 @@ fn mishaps() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// The OOM ladder from 2048 word pieces down to one row of 128: a run that runs out of memory once more has failed.
-const RUNGS: usize = 4;
+/// The OOM ladder from 2048 word pieces down to one row of 128, and without kept activations: a run that runs out of memory once more has failed.
+const RUNGS: usize = 5;
 
 /// Mishaps of which one run alone can get over all.
 fn bearable() -> impl Strategy<Value = Vec<Fate>> {

@@ -119,25 +119,23 @@ fn budgets_are_counted_apart() {
 }
 
 #[test]
-fn out_of_memory_halves_the_micro_batch_down_to_one_row() {
+fn out_of_memory_halves_the_micro_batch_down_to_one_row_and_then_keeps_no_activations() {
     let mut spec = teacher();
     let config = spec.config.as_mut().unwrap();
     config.execution.micro_batch_tokens = Some(700);
     assert_eq!(config.science.hyperparameters.max_seq_length, 128);
-    let tokens = |times: usize| {
-        let plan = plan(RUN, &spec, &after(std::iter::repeat_n(exit(80), times)), later());
-        started(&plan).map(|start| start.micro_batch_tokens)
+    let rung = |spec: &BamRunSpec, times: usize| {
+        let plan = plan(RUN, spec, &after(std::iter::repeat_n(exit(80), times)), later());
+        started(&plan).map(|start| start.rung.map(|it| (it.micro_batch_tokens, it.activation_checkpointing)))
     };
-    assert_eq!(tokens(0), Some(None));
-    assert_eq!(tokens(1), Some(Some(350)));
-    assert_eq!(tokens(2), Some(Some(175)));
-    assert_eq!(tokens(3), Some(Some(128)));
-    assert_eq!(tokens(4), None);
-    let plan = plan(RUN, &spec, &after(std::iter::repeat_n(exit(80), 4)), later());
+    let rungs: Vec<_> = (0..=5).map(|times| rung(&spec, times)).collect();
+    let on = |tokens, checkpointing| Some(Some((tokens, checkpointing)));
+    assert_eq!(rungs, [Some(None), on(350, false), on(175, false), on(128, false), on(128, true), None]);
+    let plan = plan(RUN, &spec, &after(std::iter::repeat_n(exit(80), 5)), later());
     assert_eq!(
         failure_message(&plan.status),
-        "ran out of memory even with micro-batches of one row (128 word pieces): use a machine with more memory, a \
-         shorter maxSeqLength, or a smaller model"
+        "ran out of memory even with micro-batches of one row (128 word pieces) and activation checkpointing: use a \
+         machine with more memory, a shorter maxSeqLength, or a smaller model"
     );
 }
 

@@ -468,7 +468,7 @@ fn failures_have_causes(life: &Life) -> Result<(), String> {
         let has_cause = costs.fatal > 0
             || costs.application > retries("applicationRetries", 1)
             || machines > retries("infrastructureRetries", 10)
-            || costs.out_of_memory > 3
+            || costs.out_of_memory > 5
             || run.pointer("/spec/failurePolicy/pendingDeadlineSeconds").is_some()
             || artifacts_lost;
         if !has_cause {

@@ -40,6 +40,11 @@ const LAYER: [&str; 16] = [
     "output.LayerNorm.bias",
 ];
 
+/// How many parameters are the embeddings'.
+pub(super) const PARAMETERS_OF_EMBEDDINGS: usize = EMBEDDINGS.len();
+/// How many each layer has.
+pub(super) const PARAMETERS_OF_LAYER: usize = LAYER.len();
+
 /// Names and shapes of all encoder parameters, in the order of the parameter list.
 pub(super) fn shapes(config: &BertConfig) -> Vec<(String, Vec<i64>)> {
     let (hidden, wide) = (config.hidden_size, config.intermediate_size);
@@ -84,21 +89,11 @@ impl<'a> Encoder<'a> {
         Self { config, activation, kind, embeddings, layers, pooler: Linear::new(&rest[..2]) }
     }
 
-    /// The pooled first token: f32 [rows, hidden].
-    pub(super) fn pooled(&self, batch: &MicroBatch, dropout: &Dropout) -> Tensor {
+    /// The way of a micro-batch through the encoder.
+    pub(super) fn pass(&'a self, batch: &'a MicroBatch, dropout: &'a Dropout) -> Pass<'a> {
         let layout = batch.layout();
         let mask = layout.mask.to_kind(self.kind);
-        let pass = Pass { encoder: self, batch, layout: &layout, mask: &mask, dropout };
-        let mut hidden = pass.embed();
-        let layers = self.layers.chunks_exact(LAYER.len());
-        let last = layers.len() - 1;
-        for (number, parameters) in layers.enumerate() {
-            // The pooler reads only the first token, so the last layer computes only that one
-            // (its keys and values still come from all). The same numbers for 5/6 less work there.
-            let queries = if number == last { Queries::Firsts } else { Queries::All };
-            hidden = pass.layer(number, &Layer::new(parameters), queries, &hidden);
-        }
-        self.pooler.apply(&hidden).tanh()
+        Pass { encoder: self, batch, layout, mask, dropout }
     }
 }
 
@@ -154,11 +149,11 @@ impl<'a> Layer<'a> {
 }
 
 /// One forward pass: what all layers share.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     encoder: &'a Encoder<'a>,
     batch: &'a MicroBatch,
-    layout: &'a Layout,
-    mask: &'a Tensor,
+    layout: Layout,
+    mask: Tensor,
     dropout: &'a Dropout,
 }
 
@@ -171,8 +166,20 @@ enum Queries {
 }
 
 impl Pass<'_> {
+    /// The pooled first token: f32 [rows, hidden].
+    pub(super) fn pooled(&self) -> Tensor {
+        let layers = 0..self.encoder.config.num_hidden_layers;
+        self.pool(&layers.fold(self.embed(), |hidden, number| self.layer(number, &hidden)))
+    }
+
+    /// The pooler, on what the last layer makes: f32 [rows, hidden].
+    pub(super) fn pool(&self, firsts: &Tensor) -> Tensor {
+        self.encoder.pooler.apply(firsts).tanh()
+    }
+
     /// Word, position and segment embeddings: f32 [tokens, hidden].
-    fn embed(&self) -> Tensor {
+    pub(super) fn embed(&self) -> Tensor {
+        self.dropout.begin(Place::Embeddings, &self.batch.rows);
         let [word, position, segment, norm @ ..] = self.encoder.embeddings else {
             unreachable!("the list begins with the three tables")
         };
@@ -185,9 +192,15 @@ impl Pass<'_> {
         self.drop_hidden(normal, Queries::All, Place::Embeddings)
     }
 
-    /// One layer: f32 [queries, hidden]. `context` f32 [tokens, hidden] is what they attend to.
-    fn layer(&self, number: usize, layer: &Layer<'_>, queries: Queries, context: &Tensor) -> Tensor {
+    /// One layer: f32 [tokens, hidden], of the last one [rows, hidden]. `context` f32 [tokens, hidden] is what they attend to.
+    pub(super) fn layer(&self, number: usize, context: &Tensor) -> Tensor {
+        self.dropout.begin(Place::Probabilities(number), &self.batch.rows);
         let (epsilon, kind) = (self.encoder.config.layer_norm_eps, self.encoder.kind);
+        let layer = &Layer::new(&self.encoder.layers[number * LAYER.len()..]);
+        // The pooler reads only the first token, so the last layer computes only that one
+        // (its keys and values still come from all). The same numbers for 5/6 less work there.
+        let is_last = number + 1 == self.encoder.config.num_hidden_layers;
+        let queries = if is_last { Queries::Firsts } else { Queries::All };
         let own = match queries {
             Queries::All => context.shallow_clone(),
             Queries::Firsts => context.index_select(0, &self.layout.firsts),
@@ -208,7 +221,7 @@ impl Pass<'_> {
     /// libtorch's fused attention is no faster on a CPU (12 heads, 32 rows of 64 tokens, forward and backward: 9.6 against 9.3 ms)
     /// and has no place for this dropout.
     fn attend(&self, number: usize, layer: &Layer<'_>, queries: Queries, own: &Tensor, context: &Tensor) -> Tensor {
-        let (config, layout) = (self.encoder.config, self.layout);
+        let (config, layout) = (self.encoder.config, &self.layout);
         let query = layer.query.apply(own) / (config.head_size() as f64).sqrt();
         let query = match queries {
             Queries::All => self.split(&layout.pad(&query)),
@@ -216,7 +229,7 @@ impl Pass<'_> {
         };
         let key = self.split(&layout.pad(&layer.key.apply(context)));
         let value = self.split(&layout.pad(&layer.value.apply(context)));
-        let scores = query.matmul(&key.transpose(-1, -2)) + self.mask;
+        let scores = query.matmul(&key.transpose(-1, -2)) + &self.mask;
         let rate = config.attention_probs_dropout_prob;
         let probabilities = scores.softmax(-1, scores.kind());
         let kept = self.dropout.apply(probabilities, rate, &self.batch.rows, Place::Probabilities(number));

@@ -42,7 +42,7 @@ impl Model {
                 Parameter::new(name, value)
             })
             .collect();
-        Self { config, heads, parameters, precision: Precision::Fp32 }
+        Self { config, heads, parameters, precision: Precision::Fp32, activation_checkpointing: false }
     }
 }
 

@@ -7,6 +7,7 @@ mod batch;
 mod bert;
 mod config;
 mod dropout;
+mod gradients;
 mod heads;
 mod init;
 mod names;
@@ -38,6 +39,7 @@ pub struct Model {
     heads: Vec<Head>,
     parameters: Vec<Parameter>,
     precision: Precision,
+    activation_checkpointing: bool,
 }
 
 impl Model {
@@ -45,6 +47,12 @@ impl Model {
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same model, whose [`gradients`](Model::gradients) keep activations or compute them again.
+    #[must_use]
+    pub fn with_activation_checkpointing(self, activation_checkpointing: bool) -> Self {
+        Self { activation_checkpointing, ..self }
     }
 
     /// The shape of the encoder.
@@ -69,7 +77,11 @@ impl Model {
 
     /// The pooled first token of each row: f32 [rows, hidden].
     pub fn pooled(&self, batch: &MicroBatch, dropout: &Dropout) -> Tensor {
-        Encoder::new(&self.config, &self.parameters, self.precision).pooled(batch, dropout)
+        self.bert().pass(batch, dropout).pooled()
+    }
+
+    fn bert(&self) -> Encoder<'_> {
+        Encoder::new(&self.config, &self.parameters, self.precision)
     }
 
     /// Encodes a micro-batch and applies to each row the head of its own task.
@@ -77,7 +89,17 @@ impl Model {
     /// `head_of_row[i]` is the head of row i. The reference runs every head on every row and masks
     /// the others out of the loss, which gives the same numbers for more work.
     pub fn forward(&self, batch: &MicroBatch, head_of_row: &[usize], dropout: &Dropout) -> Vec<HeadOutput> {
-        let pooled = self.pooled(batch, dropout);
+        self.outputs(&self.pooled(batch, dropout), batch, head_of_row, dropout)
+    }
+
+    /// What the heads say of the pooled tokens: f32 [rows, hidden].
+    fn outputs(
+        &self,
+        pooled: &Tensor,
+        batch: &MicroBatch,
+        head_of_row: &[usize],
+        dropout: &Dropout,
+    ) -> Vec<HeadOutput> {
         heads::of_rows(head_of_row, self.heads.len())
             .into_iter()
             .map(|(head, positions)| {

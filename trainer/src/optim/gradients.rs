@@ -1,6 +1,5 @@
 //! The gradients of one optimizer step, summed over its micro-batches.
 
-use crate::model::Parameter;
 use tch::{Tensor, no_grad};
 
 /// One gradient per parameter, in the parameters' order.
@@ -22,13 +21,9 @@ impl Gradients {
         Self(tensors)
     }
 
-    /// Adds the gradients of a loss (a scalar), whose graph is then freed.
-    ///
-    /// A parameter that the loss does not depend on, such as the head of a task without a row here,
-    /// gets nothing added.
-    pub fn add(&mut self, loss: &Tensor, parameters: &[Parameter]) {
-        let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
-        let new = Tensor::run_backward(&[loss], &values, false, false);
+    /// Adds those of one micro-batch, as [`Model::gradients`](crate::model::Model::gradients) gives them: to a parameter that its
+    /// loss does not depend on, such as the head of a task without a row there, nothing.
+    pub fn add(&mut self, new: Vec<Tensor>) {
         no_grad(|| {
             for (sum, new) in self.0.iter_mut().zip(new) {
                 match sum {
