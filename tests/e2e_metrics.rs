@@ -47,6 +47,7 @@ fn completed() -> AttemptRecord {
         reason: Some(ExitReason::Completed),
         exit_code: Some(0),
         message: String::new(),
+        log: Vec::new(),
         started_at: time.clone(),
         finished_at: time,
         saved_steps: 1000,

@@ -75,6 +75,9 @@ pub struct RunReport {
     /// One sentence for a person: on failure, what is wrong, where, and what to do.
     #[serde(default, skip_serializing_if = "is_default")]
     pub message: String,
+    /// The last lines of its log before that, if it failed (see [`crate::log`]).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub log: Vec<String>,
     /// The run; absent for a check of the inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub science_hash: Option<Digest>,
@@ -113,6 +116,7 @@ impl RunReport {
         Self {
             reason,
             message: message.into(),
+            log: Vec::new(),
             science_hash: None,
             total_steps: 0,
             saved_steps: 0,

@@ -250,6 +250,9 @@ pub struct AttemptRecord {
     /// What its trainer said last, or what else is known of its end.
     #[serde(default, skip_serializing_if = "is_default")]
     pub message: String,
+    /// The last lines of its log, if it failed: of the last such attempt alone, and at most 10 lines and 1 KiB.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub log: Vec<String>,
     /// When the attempt began.
     pub started_at: Time,
     /// When it was seen to have ended.

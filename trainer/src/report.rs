@@ -12,6 +12,7 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, Steps};
 use crate::journal::StepRecord;
+use crate::log;
 use crate::rates::{Counts, Rates, Window};
 
 /// A program gets at most one line in this time, a stage's first and last one not counted.
@@ -186,7 +187,7 @@ impl Reporter {
             Voice::Json if last || state.said.elapsed() >= PACE => state.say(&progress),
             Voice::Plain if last || state.said.elapsed() >= PLAIN_PACE => {
                 state.said = Instant::now();
-                write_line(&state.line(&progress));
+                log::line(&state.line(&progress));
             }
             Voice::Json | Voice::Plain => {}
         }
@@ -195,8 +196,8 @@ impl Reporter {
     /// A line that is worth keeping, for a person.
     pub fn note(&self, text: &str) {
         match self.bar() {
-            Some(bar) => bar.suspend(|| write_line(text)),
-            None => write_line(text),
+            Some(bar) => bar.suspend(|| log::line(text)),
+            None => log::line(text),
         }
     }
 
@@ -284,6 +285,7 @@ impl State {
     fn say(&mut self, progress: &Progress) {
         self.said = Instant::now();
         let line = serde_json::to_string(progress).expect("progress is plain data");
+        log::remember(&line);
         // Nobody may be listening any more, and that is no reason to stop training.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
@@ -294,11 +296,6 @@ fn sentence(progress: &Progress) -> String {
     let rate = progress.rows_per_second.map(|rate| format!("  {rate:.0} rows/s"));
     let loss = progress.loss.map(|loss| format!("  loss {loss:.4}"));
     format!("{}{}{}", progress.stage.words(), rate.unwrap_or_default(), loss.unwrap_or_default())
-}
-
-/// To standard error. Nobody may be listening any more, and that is no reason to stop training.
-pub(crate) fn write_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// What a stage counts.

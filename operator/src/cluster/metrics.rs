@@ -409,7 +409,16 @@ mod tests {
 
     fn ended(reason: Option<ExitReason>, exit_code: Option<i32>) -> AttemptRecord {
         let (started_at, finished_at) = (Time(Timestamp::UNIX_EPOCH), Time(Timestamp::UNIX_EPOCH));
-        AttemptRecord { number: 1, reason, exit_code, message: String::new(), started_at, finished_at, saved_steps: 0 }
+        AttemptRecord {
+            number: 1,
+            reason,
+            exit_code,
+            message: String::new(),
+            log: Vec::new(),
+            started_at,
+            finished_at,
+            saved_steps: 0,
+        }
     }
 
     /// After everything that can happen has happened.

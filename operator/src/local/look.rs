@@ -206,5 +206,6 @@ fn ending(folder: &AttemptFolder, ended: &Ended) -> Result<Ending, Error> {
         None => SignedDuration::ZERO,
     };
     let held = Held { idle: SignedDuration::ZERO, ran };
-    Ok(Ending { at: ended.at, code: ended.code, disruption, report, steps, note: String::new(), held })
+    let (note, log) = (String::new(), progress::end_of(&folder.stderr()));
+    Ok(Ending { at: ended.at, code: ended.code, disruption, report, steps, note, log, held })
 }

@@ -114,6 +114,7 @@ impl Lab {
                 status["conditions"] =
                     condition("Failed", &format!("its last attempt found data that do not fit: {message}"));
                 status["history"] = ended("BadData", message);
+                status["history"][0]["log"] = json!(["reading glue_data/rte", "warning: 2 rows are the same"]);
             }
             _ => status["waitingFor"] = "has begun attempt 1, which waits for a node".into(),
         }
