@@ -193,10 +193,20 @@ pub struct Progress {
     pub done: u64,
     /// Units in all; 0: unknown.
     pub total: u64,
+    /// The optimizer step at which this attempt began; 0: from the start, or it has not begun to train.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resumed_from: u64,
     /// Weighted sum of the losses of the last step's rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
     /// Training rows per second, lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_per_second: Option<f64>,
+}
+
+impl Progress {
+    /// So many units of a stage are done, of so many.
+    pub fn new(stage: Stage, done: u64, total: u64) -> Self {
+        Self { stage, done, total, resumed_from: 0, loss: None, rows_per_second: None }
+    }
 }

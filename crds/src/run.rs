@@ -272,7 +272,17 @@ pub struct RunProgress {
     pub done: u64,
     /// Units of this stage in all; 0: unknown.
     pub total: u64,
+    /// The optimizer step at which the attempt began; absent: from the start, or it has not begun to train.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resumed_from: u64,
     /// Seconds until this stage is over, if it goes on as it went so far. An estimate; absent: nobody can tell (yet).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds_left: Option<u64>,
+}
+
+impl RunProgress {
+    /// So many units of a stage are done, of so many.
+    pub fn new(stage: Stage, done: u64, total: u64) -> Self {
+        Self { stage, done, total, resumed_from: 0, seconds_left: None }
+    }
 }

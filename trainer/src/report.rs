@@ -125,8 +125,7 @@ impl Reporter {
 
     /// A stage of `total` units begins, `done` of which were done by an earlier attempt.
     pub fn stage(&self, stage: Stage, done: u64, total: u64) {
-        let progress = Progress { stage, done, total, loss: None, rows_per_second: None };
-        let progress = self.board.progress(|known| *known = progress);
+        let progress = self.board.progress(|known| *known = Progress::new(stage, done, total));
         self.board.change(|known| known.training = Training::default());
         let mut state = self.state.borrow_mut();
         state.window = Window::new();
@@ -211,9 +210,8 @@ impl Reporter {
 
 impl Board {
     fn new() -> Self {
-        let progress = Progress { stage: Stage::Preparing, done: 0, total: 0, loss: None, rows_per_second: None };
         Self(Arc::new(Mutex::new(Known {
-            progress,
+            progress: Progress::new(Stage::Preparing, 0, 0),
             run: None,
             steps: Steps::default(),
             steps_done: 0,
@@ -235,6 +233,7 @@ impl Board {
     fn progress(&self, change: impl FnOnce(&mut Progress)) -> Progress {
         self.change(|known| {
             change(&mut known.progress);
+            known.progress.resumed_from = known.steps.resumed_from;
             if known.progress.stage == Stage::Training {
                 known.steps_done = known.progress.done;
             }

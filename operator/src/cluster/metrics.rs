@@ -512,7 +512,7 @@ mod tests {
         assert!(!metrics.render().contains("bam_experiments"));
         let mut state = State::new(2, 0);
         state.experiment("team", &BamExperimentStatus { phase: ExperimentPhase::Failed, ..Default::default() });
-        let progress = |done| Some(RunProgress { stage: Stage::Training, done, total: 10, seconds_left: None });
+        let progress = |done| Some(RunProgress::new(Stage::Training, done, 10));
         for done in [3, 4] {
             let phase = RunPhase::Running;
             state.run("team", Role::Teacher, &BamRunStatus { phase, progress: progress(done), ..Default::default() });

@@ -103,7 +103,9 @@ impl Lab {
                 "finishedAt": "2027-01-15T08:00:00Z" }])
         };
         match phase {
-            "Running" => status["progress"] = json!({ "stage": "Training", "done": 96, "total": 200 }),
+            "Running" => {
+                status["progress"] = json!({ "stage": "Training", "done": 96, "total": 200, "resumedFrom": 40 })
+            }
             "Succeeded" => {
                 status["report"] = done;
                 status["conditions"] = condition("Complete", "it is done");

@@ -17,11 +17,12 @@ pub fn text(name: &str, status: &BamExperimentStatus, logs: &Logs) -> String {
     let width = titles.iter().map(|title| title.chars().count()).max().unwrap_or_default();
     for (run, title) in status.runs.iter().zip(titles) {
         let progress = run.progress.as_ref().filter(|_| run.phase == RunPhase::Running);
-        let progress = progress.map(|RunProgress { stage, done, total, seconds_left }| {
+        let progress = progress.map(|RunProgress { stage, done, total, resumed_from, seconds_left }| {
             let left = seconds_left.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
+            let from = if *resumed_from > 0 { format!(", resumed from step {resumed_from}") } else { String::new() };
             match total {
-                0 => stage.words().to_owned() + &left,
-                total => format!("{} {done} of {total}{left}", stage.words()),
+                0 => stage.words().to_owned() + &from + &left,
+                total => format!("{} {done} of {total}{from}{left}", stage.words()),
             }
         });
         let says = [progress.unwrap_or_default(), run.message.clone(), run.shared.clone()];

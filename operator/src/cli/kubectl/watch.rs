@@ -109,7 +109,7 @@ impl View<'_> {
         let running = status.runs.iter().filter(|run| run.phase == RunPhase::Running);
         for (run, progress) in running.filter_map(|run| Some((&run.name, run.progress.as_ref()?))) {
             let (stage, done, total) = (progress.stage, progress.done, progress.total);
-            self.screen.progress(run, &Progress { stage, done, total, loss: None, rows_per_second: None });
+            self.screen.progress(run, &Progress::new(stage, done, total));
         }
         // While something trains, that is shown.
         if status.runs.iter().all(|run| run.phase != RunPhase::Running) && status.waiting_for != self.waits {
