@@ -35,7 +35,7 @@ fn live(metrics: &Metrics, second: u64) {
 
     let mut state = State::new(1, 0);
     state.experiment("team", &BamExperimentStatus { phase: ExperimentPhase::TrainingTeachers, ..Default::default() });
-    let progress = Some(RunProgress { stage: Stage::Training, done: second, total: 1000, seconds_left: None });
+    let progress = Some(RunProgress::new(Stage::Training, second, 1000));
     state.run("team", Role::Teacher, &BamRunStatus { phase: RunPhase::Running, progress, ..Default::default() });
     metrics.set_state(&state);
 }
@@ -47,6 +47,7 @@ fn completed() -> AttemptRecord {
         reason: Some(ExitReason::Completed),
         exit_code: Some(0),
         message: String::new(),
+        log: Vec::new(),
         started_at: time.clone(),
         finished_at: time,
         saved_steps: 1000,

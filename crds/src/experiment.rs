@@ -719,6 +719,9 @@ pub struct ScoreSummary {
     pub metric: String,
     /// Trials that are done, and counted here.
     pub trials: u32,
+    /// The best of the finished trials; absent: written by an operator that did not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<f64>,
     /// The median over the finished trials.
     pub median: f64,
     /// The mean over the finished trials.

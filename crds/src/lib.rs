@@ -11,6 +11,7 @@ pub mod config;
 pub mod experiment;
 pub mod hyperparameters;
 pub mod identity;
+pub mod log;
 pub mod names;
 pub mod nearest;
 #[cfg(feature = "kube")]

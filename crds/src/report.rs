@@ -75,6 +75,9 @@ pub struct RunReport {
     /// One sentence for a person: on failure, what is wrong, where, and what to do.
     #[serde(default, skip_serializing_if = "is_default")]
     pub message: String,
+    /// The last lines of its log before that, if it failed (see [`crate::log`]).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub log: Vec<String>,
     /// The run; absent for a check of the inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub science_hash: Option<Digest>,
@@ -113,6 +116,7 @@ impl RunReport {
         Self {
             reason,
             message: message.into(),
+            log: Vec::new(),
             science_hash: None,
             total_steps: 0,
             saved_steps: 0,
@@ -189,10 +193,20 @@ pub struct Progress {
     pub done: u64,
     /// Units in all; 0: unknown.
     pub total: u64,
+    /// The optimizer step at which this attempt began; 0: from the start, or it has not begun to train.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resumed_from: u64,
     /// Weighted sum of the losses of the last step's rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
     /// Training rows per second, lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_per_second: Option<f64>,
+}
+
+impl Progress {
+    /// So many units of a stage are done, of so many.
+    pub fn new(stage: Stage, done: u64, total: u64) -> Self {
+        Self { stage, done, total, resumed_from: 0, loss: None, rows_per_second: None }
+    }
 }

@@ -250,6 +250,9 @@ pub struct AttemptRecord {
     /// What its trainer said last, or what else is known of its end.
     #[serde(default, skip_serializing_if = "is_default")]
     pub message: String,
+    /// The last lines of its log, if it failed: of the last such attempt alone, and at most 10 lines and 1 KiB.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub log: Vec<String>,
     /// When the attempt began.
     pub started_at: Time,
     /// When it was seen to have ended.
@@ -269,7 +272,17 @@ pub struct RunProgress {
     pub done: u64,
     /// Units of this stage in all; 0: unknown.
     pub total: u64,
+    /// The optimizer step at which the attempt began; absent: from the start, or it has not begun to train.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resumed_from: u64,
     /// Seconds until this stage is over, if it goes on as it went so far. An estimate; absent: nobody can tell (yet).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds_left: Option<u64>,
+}
+
+impl RunProgress {
+    /// So many units of a stage are done, of so many.
+    pub fn new(stage: Stage, done: u64, total: u64) -> Self {
+        Self { stage, done, total, resumed_from: 0, seconds_left: None }
+    }
 }

@@ -10,8 +10,8 @@ use bam_crds::{ExitReason, RunReport};
 
 use crate::durable::WriteError;
 use crate::failure::Failure;
-use crate::report::{Board, write_line};
-use crate::{store, termination};
+use crate::report::Board;
+use crate::{log, store, termination};
 
 /// What panics of libtorch say when memory ran out.
 const OUT_OF_MEMORY: [&str; 5] =
@@ -33,13 +33,14 @@ impl Ending {
     /// But a check of the inputs has its report to show and nothing else.
     pub fn say(&self, result: Result<RunReport, Failure>) -> u8 {
         let report = result.unwrap_or_else(|failure| {
-            write_line(&failure.message);
-            self.board.read().report(&failure)
+            let report = RunReport { log: log::tail(), ..self.board.read().report(&failure) };
+            log::line(&failure.message);
+            report
         });
         let written = self.report.as_ref().map_or(Ok(()), |path| write(path, &report));
         let reason = match written {
             Err(failure) => {
-                write_line(&format!("warning: no report: {failure}"));
+                log::line(&format!("warning: no report: {failure}"));
                 if report.inputs.is_some() { failure.reason } else { report.reason }
             }
             Ok(()) => report.reason,
@@ -163,6 +164,20 @@ mod tests {
             assert_eq!((report.reason.code(), report.science_hash), (code.into(), Some(hash)));
             assert!(report.message.contains(message), "{}", report.message);
         }
+    }
+
+    #[test]
+    fn a_failure_tells_what_was_said_before_it_and_does_not_say_itself_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("report.json");
+        let ending = Ending { report: Some(report.clone()), board: Reporter::for_a_person().board().clone() };
+        log::line("warning: the disk of this test is slow");
+        assert_eq!(ending.say(Err(Failure::new(ExitReason::BadData, "row 7 of this test has no label"))), 65);
+        let said = read(&report);
+        assert!(said.log.iter().any(|line| line == "warning: the disk of this test is slow"), "{:?}", said.log);
+        assert!(!said.log.iter().any(|line| line.contains("row 7 of this test")), "{:?}", said.log);
+        assert_eq!(ending.say(Ok(RunReport::new(ExitReason::Completed, ""))), 0);
+        assert_eq!(read(&report).log, Vec::<String>::new());
     }
 
     #[test]

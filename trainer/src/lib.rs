@@ -19,6 +19,7 @@ pub mod fetch;
 pub mod inputs;
 pub mod interrupt;
 pub mod journal;
+mod log;
 mod losses;
 pub mod metrics;
 pub mod model;

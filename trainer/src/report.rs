@@ -12,6 +12,7 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, Steps};
 use crate::journal::StepRecord;
+use crate::log;
 use crate::rates::{Counts, Rates, Window};
 
 /// A program gets at most one line in this time, a stage's first and last one not counted.
@@ -124,8 +125,7 @@ impl Reporter {
 
     /// A stage of `total` units begins, `done` of which were done by an earlier attempt.
     pub fn stage(&self, stage: Stage, done: u64, total: u64) {
-        let progress = Progress { stage, done, total, loss: None, rows_per_second: None };
-        let progress = self.board.progress(|known| *known = progress);
+        let progress = self.board.progress(|known| *known = Progress::new(stage, done, total));
         self.board.change(|known| known.training = Training::default());
         let mut state = self.state.borrow_mut();
         state.window = Window::new();
@@ -186,7 +186,7 @@ impl Reporter {
             Voice::Json if last || state.said.elapsed() >= PACE => state.say(&progress),
             Voice::Plain if last || state.said.elapsed() >= PLAIN_PACE => {
                 state.said = Instant::now();
-                write_line(&state.line(&progress));
+                log::line(&state.line(&progress));
             }
             Voice::Json | Voice::Plain => {}
         }
@@ -195,8 +195,8 @@ impl Reporter {
     /// A line that is worth keeping, for a person.
     pub fn note(&self, text: &str) {
         match self.bar() {
-            Some(bar) => bar.suspend(|| write_line(text)),
-            None => write_line(text),
+            Some(bar) => bar.suspend(|| log::line(text)),
+            None => log::line(text),
         }
     }
 
@@ -210,9 +210,8 @@ impl Reporter {
 
 impl Board {
     fn new() -> Self {
-        let progress = Progress { stage: Stage::Preparing, done: 0, total: 0, loss: None, rows_per_second: None };
         Self(Arc::new(Mutex::new(Known {
-            progress,
+            progress: Progress::new(Stage::Preparing, 0, 0),
             run: None,
             steps: Steps::default(),
             steps_done: 0,
@@ -234,6 +233,7 @@ impl Board {
     fn progress(&self, change: impl FnOnce(&mut Progress)) -> Progress {
         self.change(|known| {
             change(&mut known.progress);
+            known.progress.resumed_from = known.steps.resumed_from;
             if known.progress.stage == Stage::Training {
                 known.steps_done = known.progress.done;
             }
@@ -284,6 +284,7 @@ impl State {
     fn say(&mut self, progress: &Progress) {
         self.said = Instant::now();
         let line = serde_json::to_string(progress).expect("progress is plain data");
+        log::remember(&line);
         // Nobody may be listening any more, and that is no reason to stop training.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
@@ -294,11 +295,6 @@ fn sentence(progress: &Progress) -> String {
     let rate = progress.rows_per_second.map(|rate| format!("  {rate:.0} rows/s"));
     let loss = progress.loss.map(|loss| format!("  loss {loss:.4}"));
     format!("{}{}{}", progress.stage.words(), rate.unwrap_or_default(), loss.unwrap_or_default())
-}
-
-/// To standard error. Nobody may be listening any more, and that is no reason to stop training.
-pub(crate) fn write_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// What a stage counts.

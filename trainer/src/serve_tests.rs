@@ -73,12 +73,13 @@ fn progress_is_what_was_said_last_and_at_first_that_nothing_is_known() {
     let progress = |said: &str| serde_json::from_str::<Progress>(body(said)).unwrap();
     let said = get(address, "/progress");
     assert!(said.contains("\r\nContent-Type: application/json\r\n"), "{said}");
-    let nothing = Progress { stage: Stage::Preparing, done: 0, total: 0, loss: None, rows_per_second: None };
+    let nothing = Progress::new(Stage::Preparing, 0, 0);
     assert_eq!(progress(&said), nothing);
 
+    reporter.steps(Steps { total: 10, saved: 3, resumed_from: 3, skipped: 0 });
     reporter.stage(Stage::Training, 3, 10);
     reporter.stepped(&step());
-    let training = Progress { stage: Stage::Training, done: 4, total: 10, loss: Some(0.5), rows_per_second: None };
+    let training = Progress { resumed_from: 3, loss: Some(0.5), ..Progress::new(Stage::Training, 4, 10) };
     assert_eq!(progress(&get(address, "/progress")), training);
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::checkpoint::{self, Search};
 use crate::failure::Failure;
 use crate::remote::{Remote, RemoteRun};
-use crate::{digest, durable};
+use crate::{digest, durable, log};
 
 /// Checkpoints of an attempt that stay: the newest, and one before it should that be damaged.
 const KEEP: usize = 2;
@@ -205,7 +205,7 @@ impl RunFolder {
         };
         let aside = self.set_aside()?;
         for problem in damage {
-            eprintln!("warning: {problem}; the run was set aside as {aside} and does not count");
+            log::line(&format!("warning: {problem}; the run was set aside as {aside} and does not count"));
         }
         Ok(None)
     }
@@ -351,18 +351,18 @@ impl RunFolder {
     /// attempt that still writes one drops it anyway: [`durable::write_unless`]. But a manifest that it writes would be missed.)
     pub fn clean(&self) {
         if let Some(Err(failure)) = self.remote.as_ref().map(RemoteRun::remove_checkpoints) {
-            eprintln!("warning: {failure}");
+            log::line(&format!("warning: {failure}"));
         }
         let checkpoints = self.path(CHECKPOINTS);
         if let Err(error) = fs::remove_dir_all(&checkpoints)
             && error.kind() != io::ErrorKind::NotFound
         {
-            eprintln!("warning: {}: cannot remove the checkpoints: {error}", checkpoints.display());
+            log::line(&format!("warning: {}: cannot remove the checkpoints: {error}", checkpoints.display()));
         }
         if let Err(error) = durable::sweep(&self.path, MANIFEST)
             && error.kind() != io::ErrorKind::NotFound
         {
-            eprintln!("warning: {}: cannot remove what was left unfinished: {error}", self.path.display());
+            log::line(&format!("warning: {}: cannot remove what was left unfinished: {error}", self.path.display()));
         }
     }
 }

@@ -8,7 +8,7 @@ pub const LONGEST: usize = 4096;
 /// Teachers that a message names, if it cannot name all of them: they are trained again, and the next attempt names others.
 const TEACHERS: usize = 20;
 
-/// The report as JSON that is short enough. What does not fit is given up in this order: the end of the sentence for a
+/// The report as JSON that is short enough. What does not fit is given up in this order: the log, the end of the sentence for a
 /// person, metrics but the main ones, the scores, teachers beyond the first ones, and what a check of the inputs found
 /// (half of that would be a lie).
 pub fn message(report: &RunReport) -> Vec<u8> {
@@ -23,7 +23,7 @@ pub fn message(report: &RunReport) -> Vec<u8> {
         name_fewer_teachers,
         |report| report.inputs = None,
     ];
-    let mut rest = RunReport { message: String::new(), ..report.clone() };
+    let mut rest = RunReport { message: String::new(), log: Vec::new(), ..report.clone() };
     for sacrifice in sacrifices {
         sacrifice(&mut rest);
         if json(&rest).len() <= LONGEST {

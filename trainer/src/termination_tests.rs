@@ -75,10 +75,11 @@ fn what_all_tasks_of_glue_report_is_not_shortened() {
 }
 
 #[test]
-fn a_sentence_that_is_too_long_loses_its_end_and_nothing_else_is_lost() {
+fn a_sentence_that_is_too_long_loses_its_end_and_but_for_the_log_nothing_else_is_lost() {
     for unit in ["x", "ß", "🦀", "\n", "\u{1}", "\"quoted\" "] {
         let report = RunReport {
             message: unit.repeat(5000),
+            log: vec!["a line".to_owned()],
             missing: vec![digest("a")],
             changed: vec![digest("b")],
             results: results(&["rte"]),
@@ -88,7 +89,8 @@ fn a_sentence_that_is_too_long_loses_its_end_and_nothing_else_is_lost() {
         let kept = short.message.strip_suffix('…').unwrap();
         assert!(report.message.starts_with(kept) && kept.len() > 400, "{unit:?}: {} bytes", kept.len());
         assert!(message(&report).len() > LONGEST - 12, "{unit:?}: there was room for more");
-        assert_eq!(RunReport { message: report.message.clone(), ..short }, report);
+        assert_eq!(short.log, Vec::<String>::new());
+        assert_eq!(RunReport { message: report.message.clone(), log: report.log.clone(), ..short }, report);
     }
 }
 
@@ -133,13 +135,14 @@ prop_compose! {
         teachers in prop::collection::vec(any::<u64>(), 0..200),
         missing in 0usize..200,
         tasks in prop::option::of(prop::collection::vec("[a-z]{1,63}", 0..33)),
+        log in prop::collection::vec(".{0,80}", 0..10),
     ) -> RunReport {
         let mut teachers: Vec<Digest> = teachers.iter().map(|teacher| digest(&teacher.to_string())).collect();
         let changed = teachers.split_off(missing.min(teachers.len()));
         let [total_steps, saved_steps, resumed_from, skipped_steps] = numbers;
         let tasks: Option<Vec<&str>> = tasks.as_ref().map(|tasks| tasks.iter().map(String::as_str).collect());
         RunReport {
-            message, total_steps, saved_steps, resumed_from, skipped_steps, seconds, results, missing: teachers,
+            message, log, total_steps, saved_steps, resumed_from, skipped_steps, seconds, results, missing: teachers,
             changed, inputs: tasks.map(|tasks| inputs(&tasks)), ..ended(reason)
         }
     }
@@ -152,6 +155,7 @@ proptest! {
         // Steps, time and hash too: only these fields may ever lose something.
         let restored = RunReport {
             message: report.message.clone(),
+            log: report.log.clone(),
             results: report.results.clone(),
             missing: report.missing.clone(),
             changed: report.changed.clone(),

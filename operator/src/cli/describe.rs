@@ -1,5 +1,6 @@
 //! Words for runs that several commands use.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bam_crds::BamExperimentStatus;
@@ -33,16 +34,25 @@ pub fn results(graph: &Graph, status: &BamExperimentStatus, bam_dir: &Path, bold
     text
 }
 
-/// Why it failed: every run that did, with the lines of its log that add to its message, and where more is said.
-pub fn failures(status: &BamExperimentStatus, log: impl Fn(&str) -> (Vec<String>, String)) -> String {
+/// The last lines of failed runs' logs, by run.
+pub type Logs = BTreeMap<String, Vec<String>>;
+
+/// The runs that have failed.
+pub fn failed(status: &BamExperimentStatus) -> impl Iterator<Item = &RunSummary> {
+    status.runs.iter().filter(|run| run.phase == RunPhase::Failed)
+}
+
+/// Lines of a log, each so far from the margin.
+pub fn indented(lines: &[String], margin: usize) -> String {
+    lines.iter().map(|line| format!("{:margin$}{line}\n", "")).collect()
+}
+
+/// Why it failed: every run that did, with the last lines of its log, and where more is said.
+pub fn failures(status: &BamExperimentStatus, logs: &Logs, place: impl Fn(&str) -> String) -> String {
     let trials = trials(status);
-    let failed = status.runs.iter().filter(|run| run.phase == RunPhase::Failed).map(|run| {
-        let mut text = format!("{} ({}) failed: {}", title(run, trials), run.name, run.message);
-        let (lines, place) = log(&run.name);
-        for line in lines.iter().filter(|line| !run.message.contains(line.trim())) {
-            text += &format!("\n    {line}");
-        }
-        text + "\n  " + &place
+    let failed = failed(status).map(|run| {
+        let lines = logs.get(&run.name).map(|lines| indented(lines, 4)).unwrap_or_default();
+        format!("{} ({}) failed: {}\n{lines}  {}", title(run, trials), run.name, run.message, place(&run.name))
     });
     let failed: Vec<_> = failed.collect();
     if !failed.is_empty() {

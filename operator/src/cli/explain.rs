@@ -7,7 +7,7 @@ use bam_crds::run::RunPhase;
 use bam_crds::{BamExperiment, BamExperimentStatus};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{BamDir, Exit, input, say};
+use super::{BamDir, Exit, describe, input, say};
 use crate::local::ledger::Ledger;
 use crate::local::{Look, Mode};
 use crate::plan::graph::Graph;
@@ -69,6 +69,7 @@ fn explanation(look: &Look, graph: &Graph, plan: &Plan<BamExperimentStatus>) -> 
         for record in &look.ledger.run_status(&node.name)?.history {
             if record.reason != Some(bam_crds::ExitReason::Completed) {
                 text += &format!("  {:<width$}    attempt {} {}\n", "", record.number, retry::describe(record));
+                text += &describe::indented(&record.log, width + 8);
             }
         }
     }

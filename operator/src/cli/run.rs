@@ -1,13 +1,14 @@
 //! `bam run`: trains an experiment on this machine, or goes on where it was stopped.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bam_crds::BamExperiment;
 use bam_crds::experiment::ExperimentPhase;
 
 use super::{BamDir, Exit, describe, input, is_bold, say, screen};
-use crate::local::{Local, Look, Mode, Screen, Settings, ledger::Ledger, progress, trainer};
-use crate::plan::teachers;
+use crate::local::{Local, Look, Mode, Screen, Settings, ledger::Ledger, trainer};
+use crate::plan::{retry, teachers};
 use crate::platform::drive;
 
 /// Arguments of `bam run`.
@@ -27,9 +28,6 @@ pub struct Arguments {
     #[arg(long)]
     plain: bool,
 }
-
-/// Lines of a failed trainer's log that are shown.
-const LOG_LINES: usize = 10;
 
 pub async fn run(arguments: &Arguments) -> Result<(), Exit> {
     let experiments = input::experiments(&arguments.manifests.files)?;
@@ -109,10 +107,13 @@ fn conclude(look: &Look) -> Result<(), Exit> {
         ExperimentPhase::Suspended => return Err(Exit::failed(seen.status.waiting_for)),
         _ => {}
     }
-    let failures = describe::failures(&seen.status, |run| {
+    let mut logs = BTreeMap::new();
+    for run in describe::failed(&seen.status) {
+        logs.insert(run.name.clone(), retry::last_log(&look.ledger.run_status(&run.name)?));
+    }
+    let failures = describe::failures(&seen.status, &logs, |run| {
         let attempt = look.ledger.attempt(run, look.ledger.attempts(run));
-        let log = attempt.stderr();
-        (progress::last_lines(&log, LOG_LINES), format!("log: {}", log.display()))
+        format!("log: {}", attempt.stderr().display())
     });
     Err(Exit::failed(failures))
 }

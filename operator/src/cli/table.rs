@@ -5,7 +5,7 @@ use bam_crds::experiment::RunSummary;
 use bam_crds::report::TaskResult;
 use bam_crds::run::{Role, RunPhase};
 
-/// Students that have a column each; of more only median and deviation are shown.
+/// Students that have a column each; of more only the best, median and deviation are shown.
 const COLUMNS: usize = 4;
 const BOLD: &str = "\u{1b}[1m";
 const PLAIN: &str = "\u{1b}[0m";
@@ -78,6 +78,11 @@ fn columns(status: &BamExperimentStatus) -> Vec<Column<'_>> {
     }
     if students.len() > 1 {
         let summary = |task: &str| status.scores.get(task);
+        // No competitor for the best of its row: that may be a teacher.
+        if students.len() > COLUMNS {
+            let best = move |task: &str| Cell { score: None, ..number(summary(task).and_then(|it| it.best)) };
+            columns.push(("best".to_owned(), Box::new(best)));
+        }
         columns.push(("median".to_owned(), Box::new(move |task| number(summary(task).map(|it| it.median)))));
         columns.push((
             "sd".to_owned(),
@@ -193,12 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn many_trials_are_shown_by_their_median() {
+    fn many_trials_are_shown_by_their_best_and_their_median() {
         let trial = |trial: u32| run(Role::Student, &["rte"], Some(trial), &[f64::from(60 + trial)]);
         let table = scores(&of((1..=9).map(trial).collect()), false);
-        let expected = "task  metric    majority  median   sd\n\
-                        ----  --------  --------  ------  ---\n\
-                        rte   accuracy      52.7    65.0  2.7\n";
+        let expected = "task  metric    majority  best  median   sd\n\
+                        ----  --------  --------  ----  ------  ---\n\
+                        rte   accuracy      52.7  69.0    65.0  2.7\n";
         assert_eq!(table, expected);
     }
 

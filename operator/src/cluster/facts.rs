@@ -293,6 +293,8 @@ pub struct PodEnd {
     pub report: Option<RunReport>,
     /// What else is known: who evicted it, or the end of its log.
     pub note: String,
+    /// The end of its log, as far as that is known.
+    pub log: String,
     /// How long it held its machine.
     pub held: Held,
 }
@@ -345,21 +347,32 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
     let disrupted = disruption.and_then(|it| it.message.clone()).or_else(|| status.message.clone()).unwrap_or_default();
     if let Some(ended) = trainer.and_then(|it| it.state.as_ref()?.terminated.as_ref()) {
         let said = ended.message.clone().unwrap_or_default();
-        let report = serde_json::from_str(said.trim()).ok().map(bounded);
+        let report: Option<RunReport> = serde_json::from_str(said.trim()).ok().map(bounded);
         let tail = if report.is_none() { last_line(&said) } else { String::new() };
+        // What is no report is the end of its log.
+        let log = report.as_ref().map_or(said, |report| report.log.join("\n"));
         return Some(PodEnd {
             at: ended.finished_at.as_ref().map_or(created_at, |time| time.0),
             code: Some(ended.exit_code),
             out_of_memory: ended.reason.as_deref() == Some("OOMKilled"),
             report,
             note: if disrupted.is_empty() { tail } else { disrupted },
+            log,
             held: held(pod, ended),
         });
     }
     // It never ran, or nobody knows how it ended.
     let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
-    let held = Held::default();
-    over.then_some(PodEnd { at: created_at, code: None, out_of_memory: false, report: None, note: disrupted, held })
+    let (log, held) = (String::new(), Held::default());
+    over.then_some(PodEnd {
+        at: created_at,
+        code: None,
+        out_of_memory: false,
+        report: None,
+        note: disrupted,
+        log,
+        held,
+    })
 }
 
 /// From when it was given a machine to when its trainer began, and from there to its end.

@@ -409,7 +409,16 @@ mod tests {
 
     fn ended(reason: Option<ExitReason>, exit_code: Option<i32>) -> AttemptRecord {
         let (started_at, finished_at) = (Time(Timestamp::UNIX_EPOCH), Time(Timestamp::UNIX_EPOCH));
-        AttemptRecord { number: 1, reason, exit_code, message: String::new(), started_at, finished_at, saved_steps: 0 }
+        AttemptRecord {
+            number: 1,
+            reason,
+            exit_code,
+            message: String::new(),
+            log: Vec::new(),
+            started_at,
+            finished_at,
+            saved_steps: 0,
+        }
     }
 
     /// After everything that can happen has happened.
@@ -503,7 +512,7 @@ mod tests {
         assert!(!metrics.render().contains("bam_experiments"));
         let mut state = State::new(2, 0);
         state.experiment("team", &BamExperimentStatus { phase: ExperimentPhase::Failed, ..Default::default() });
-        let progress = |done| Some(RunProgress { stage: Stage::Training, done, total: 10, seconds_left: None });
+        let progress = |done| Some(RunProgress::new(Stage::Training, done, 10));
         for done in [3, 4] {
             let phase = RunPhase::Running;
             state.run("team", Role::Teacher, &BamRunStatus { phase, progress: progress(done), ..Default::default() });

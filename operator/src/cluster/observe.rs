@@ -346,6 +346,7 @@ fn state(
             steps: end.report.as_ref().map(|report| report.saved_steps).unwrap_or_default(),
             report: end.report.clone(),
             note: end.note.clone(),
+            log: end.log.clone(),
             held: end.held,
         }),
         (_, Some(PodFacts { waits: Some(waits), end: None, .. })) => AttemptState::Starting(waits.clone()),

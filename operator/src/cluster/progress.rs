@@ -136,7 +136,8 @@ async fn ask(host: &str) -> Result<RunProgress, &'static str> {
     let progress: Progress = answer.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or("error")?;
     // Numbers that a status can hold.
     let total = progress.total.min(MOST_UNITS);
-    Ok(RunProgress { stage: progress.stage, done: progress.done.min(total), total, seconds_left: None })
+    let resumed_from = progress.resumed_from.min(total);
+    Ok(RunProgress { resumed_from, ..RunProgress::new(progress.stage, progress.done.min(total), total) })
 }
 
 async fn fetch(host: &str) -> Option<Bytes> {
@@ -184,7 +185,7 @@ mod tests {
     async fn what_a_hostile_trainer_answers_is_cut_to_size_or_not_heard() {
         let fine = r#"{"stage":"Training","done":3,"total":9}"#;
         let long = format!(r#"{{"stage":"Training","done":3,"total":9,"x":"{}"}}"#, "y".repeat(LONGEST));
-        let huge = format!(r#"{{"stage":"Training","done":{0},"total":{0}}}"#, u64::MAX);
+        let huge = format!(r#"{{"stage":"Training","done":{0},"total":{0},"resumedFrom":{0}}}"#, u64::MAX);
         let endless = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
         let header = b"HTTP/1.1 200 OK\r\n".iter().chain(b"x: y\r\n".repeat(200_000).iter()).copied().collect();
         let (ok, no) = (|done, total| Ok((done, total)), Err("error"));
@@ -229,7 +230,7 @@ mod tests {
     fn an_estimate_is_no_news_where_nothing_goes_on() {
         let told = Told::default();
         let run = ("lab".to_owned(), "run-1".to_owned());
-        let said = |done| RunProgress { stage: Stage::Training, done, total: 100, seconds_left: None };
+        let said = |done| RunProgress::new(Stage::Training, done, 100);
         assert!(told.hear(&run, said(10)));
         assert!(!told.hear(&run, said(10)));
         assert_eq!(told.by("lab", "run-1").unwrap().seconds_left, None);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bam_crds::run::RunProgress;
-use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, Digest, names};
+use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, Digest, Progress, names};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::ledger::{AttemptFolder, Ended, Ledger};
@@ -184,7 +184,8 @@ pub(super) fn is_alive(seen: &run::Observed) -> bool {
 
 fn live_progress(folder: &AttemptFolder) -> Option<RunProgress> {
     let progress = progress::last(&folder.stdout())?;
-    Some(RunProgress { stage: progress.stage, done: progress.done, total: progress.total, seconds_left: None })
+    let Progress { stage, done, total, resumed_from, .. } = progress;
+    Some(RunProgress { resumed_from, ..RunProgress::new(stage, done, total) })
 }
 
 fn ending(folder: &AttemptFolder, ended: &Ended) -> Result<Ending, Error> {
@@ -206,5 +207,6 @@ fn ending(folder: &AttemptFolder, ended: &Ended) -> Result<Ending, Error> {
         None => SignedDuration::ZERO,
     };
     let held = Held { idle: SignedDuration::ZERO, ran };
-    Ok(Ending { at: ended.at, code: ended.code, disruption, report, steps, note: String::new(), held })
+    let (note, log) = (String::new(), progress::end_of(&folder.stderr()));
+    Ok(Ending { at: ended.at, code: ended.code, disruption, report, steps, note, log, held })
 }

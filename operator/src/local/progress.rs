@@ -16,11 +16,9 @@ pub fn last(path: &Path) -> Option<Progress> {
     whole.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }
 
-/// The last lines of a log, for a person.
-pub fn last_lines(path: &Path, count: usize) -> Vec<String> {
-    let text = tail(path, TAIL).unwrap_or_default();
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect()
+/// The end of a log: empty if there is none.
+pub fn end_of(path: &Path) -> String {
+    tail(path, TAIL).unwrap_or_default()
 }
 
 fn tail(path: &Path, bytes: u64) -> Option<String> {
@@ -42,7 +40,7 @@ mod tests {
         let text = "{\"stage\":\"Training\",\"done\":3,\"total\":9}\nnoise\n{\"stage\":\"Training\",\"done\":4,\"to";
         std::fs::write(file.path(), text).unwrap();
         assert_eq!(last(file.path()).unwrap().done, 3);
-        assert_eq!(last_lines(file.path(), 2).len(), 2);
+        assert_eq!(end_of(file.path()), text);
         assert_eq!(last(Path::new("/nowhere")), None);
     }
 }

@@ -13,7 +13,7 @@ use std::fmt;
 use bam_crds::config::MICRO_BATCH_TOKENS;
 use bam_crds::experiment::FailurePolicy;
 use bam_crds::run::{AttemptRecord, Failures, HISTORY};
-use bam_crds::{BamRunSpec, Digest, ExitReason, RunReport};
+use bam_crds::{BamRunSpec, BamRunStatus, Digest, ExitReason, RunReport, log};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::size::shorten;
@@ -34,6 +34,8 @@ pub struct Ending {
     pub steps: u64,
     /// What else is known, where it had no last word: who stopped it, or the end of its log.
     pub note: String,
+    /// The end of its log, as far as that is known; of a bounded number of its lines.
+    pub log: String,
     /// How long it held a machine.
     pub held: Held,
 }
@@ -79,7 +81,8 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 impl Ending {
     /// It is over, and nobody saw how.
     pub fn unseen(at: Timestamp) -> Self {
-        Self { at, code: None, disruption: None, report: None, steps: 0, note: String::new(), held: Held::default() }
+        let (note, log) = (String::new(), String::new());
+        Self { at, code: None, disruption: None, report: None, steps: 0, note, log, held: Held::default() }
     }
 
     /// How it ended in the words of the contract; none if that says nothing about it.
@@ -118,11 +121,16 @@ impl Ending {
     pub fn record(&self, number: u32, started_at: Timestamp) -> AttemptRecord {
         let said = self.report.as_ref().map(|report| report.message.clone()).filter(|said| !said.is_empty());
         let said = said.unwrap_or_else(|| self.note.clone());
+        let reason = self.reason();
+        let has_failed = !matches!(reason, Some(ExitReason::Completed | ExitReason::Checkpointed));
+        let mut log = if has_failed { log::tail(&self.log) } else { Vec::new() };
+        log.retain(|line| !said.contains(line.trim()));
         AttemptRecord {
             number,
-            reason: self.reason(),
+            reason,
             exit_code: self.code,
             message: said,
+            log,
             started_at: time(started_at),
             finished_at: time(self.at),
             saved_steps: self.steps,
@@ -154,6 +162,9 @@ pub fn charge(failures: &mut Failures, payer: Payer, run: &str) -> Option<Signed
 pub fn remember(history: &mut Vec<AttemptRecord>, record: AttemptRecord) {
     // All of a long sentence is kept of the last one.
     history.iter_mut().for_each(|earlier| shorten(&mut earlier.message, EARLIER));
+    if !record.log.is_empty() {
+        history.iter_mut().for_each(|earlier| earlier.log.clear());
+    }
     history.push(record);
     let surplus = history.len().saturating_sub(HISTORY);
     history.drain(..surplus);
@@ -251,6 +262,12 @@ pub fn describe(record: &AttemptRecord) -> String {
         (None, Some(code)) => format!("failed (exit code {code})"),
     };
     if record.message.is_empty() { how } else { format!("{how}: {}", record.message) }
+}
+
+/// The last lines of the log of the last attempt that failed, if they are known.
+pub fn last_log(status: &BamRunStatus) -> Vec<String> {
+    let mut failed = status.history.iter().rev().filter(|record| !record.log.is_empty());
+    failed.next().map(|record| record.log.clone()).unwrap_or_default()
 }
 
 /// The policy in plain words, a line each.

@@ -152,8 +152,9 @@ pub fn scores(runs: &[RunSummary]) -> BTreeMap<String, ScoreSummary> {
     }
     let summary = |(task, (metric, scores)): (&str, (&str, Vec<f64>))| {
         let Statistics { trials, median, mean, standard_deviation } = Statistics::of(&scores)?;
-        let metric = metric.to_owned();
-        Some((task.to_owned(), ScoreSummary { metric, trials, median, mean, standard_deviation }))
+        // Of every metric that a task is judged by more is better.
+        let (metric, best) = (metric.to_owned(), scores.into_iter().reduce(f64::max));
+        Some((task.to_owned(), ScoreSummary { metric, trials, best, median, mean, standard_deviation }))
     };
     by_task.into_iter().filter_map(summary).collect()
 }

@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn an_attempt_that_is_under_way_says_how_far_it_is_and_how_long_it_takes() {
         let said = |stage, done, total, seconds_left| {
-            let progress = Some(RunProgress { stage, done, total, seconds_left });
+            let progress = Some(RunProgress { seconds_left, ..RunProgress::new(stage, done, total) });
             Why::UnderWay { attempt: 2, progress }.to_string()
         };
         assert_eq!(Why::UnderWay { attempt: 2, progress: None }.to_string(), "is under way (attempt 2)");

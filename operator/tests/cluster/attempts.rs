@@ -224,6 +224,22 @@ fn a_job_with_a_number_that_nobody_gave_is_no_attempt() {
 }
 
 #[test]
+fn the_end_of_a_log_is_that_of_the_report_or_what_is_no_report() {
+    let said = bam_crds::RunReport {
+        log: vec!["a warning".to_owned(), "another".to_owned()],
+        ..bam_crds::RunReport::new(ExitReason::Internal, "it broke")
+    };
+    let said = serde_json::to_string(&said).unwrap();
+    for (word, log) in [(said.as_str(), "a warning\nanother"), ("loading\nsegfault\n", "loading\nsegfault\n"), ("", "")]
+    {
+        let seen = seen(json!({ "phase": "Running", "attempts": 1 }));
+        put(&seen.jobs, job(1, "r", Some("Failed")));
+        put(&seen.pods, pod(1, terminated(70, "Error", word)));
+        assert_eq!(ending(&observed(&seen).attempts[&1]).log, log);
+    }
+}
+
+#[test]
 fn a_report_says_no_number_that_a_status_cannot_hold() {
     let mut said = bam_crds::RunReport::new(ExitReason::Completed, "");
     (said.saved_steps, said.total_steps) = (u64::MAX, 7);

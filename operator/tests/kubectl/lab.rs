@@ -103,7 +103,9 @@ impl Lab {
                 "finishedAt": "2027-01-15T08:00:00Z" }])
         };
         match phase {
-            "Running" => status["progress"] = json!({ "stage": "Training", "done": 96, "total": 200 }),
+            "Running" => {
+                status["progress"] = json!({ "stage": "Training", "done": 96, "total": 200, "resumedFrom": 40 })
+            }
             "Succeeded" => {
                 status["report"] = done;
                 status["conditions"] = condition("Complete", "it is done");
@@ -114,6 +116,7 @@ impl Lab {
                 status["conditions"] =
                     condition("Failed", &format!("its last attempt found data that do not fit: {message}"));
                 status["history"] = ended("BadData", message);
+                status["history"][0]["log"] = json!(["reading glue_data/rte", "warning: 2 rows are the same"]);
             }
             _ => status["waitingFor"] = "has begun attempt 1, which waits for a node".into(),
         }

@@ -257,13 +257,15 @@ fn a_teacher_that_fails_stops_what_nobody_needs_any_more() {
 }
 
 #[test]
-fn scores_over_trials_are_median_mean_and_deviation() {
+fn scores_over_trials_are_the_best_median_mean_and_deviation() {
     let mut experiment = build::experiment(&["rte"]);
     experiment.spec.trials = 4;
-    let state = World::new(experiment).run();
+    let world = World::new(experiment);
+    world.state.borrow_mut().scores = [(1, 70.0), (2, 74.0), (3, 71.0)].into();
+    let state = world.run();
     let scores = &state.status.scores["rte"];
-    assert_eq!((scores.trials, scores.median, scores.mean), (4, 75.0, 75.0));
-    assert_eq!(scores.standard_deviation, Some(0.0));
+    assert_eq!((scores.trials, scores.best, scores.median, scores.mean), (4, Some(75.0), 72.5, 72.5));
+    assert_eq!(scores.standard_deviation, Some((17f64 / 3.0).sqrt()));
     assert_eq!((state.status.students.as_str(), state.status.progress.as_str()), ("4/4", "100 %"));
 }
 

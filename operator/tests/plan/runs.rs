@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bam_crds::experiment::KeepJobs;
 use bam_crds::run::{Failures, RunPhase};
-use bam_crds::{BamRunSpec, ExitReason, names};
+use bam_crds::{BamRunSpec, ExitReason, RunReport, names};
 use bam_operator::plan::graph::trainings;
-use bam_operator::plan::retry::{Disruption, Ending};
+use bam_operator::plan::retry::{Disruption, Ending, last_log};
 use bam_operator::plan::run::{Attempt, AttemptState, Observed, Stored, Teacher, plan};
 use bam_operator::plan::status::failure_message;
 use bam_operator::plan::{Action, Plan, Reopened, Start, Why};
@@ -95,6 +95,45 @@ fn what_a_person_must_mend_is_not_tried_again() {
         assert_eq!(failure_message(&plan.status), format!("its last attempt {phrase}: train.tsv:3: what is wrong"));
         assert_eq!(plan.status.failures, Failures::default());
     }
+}
+
+#[test]
+fn a_status_keeps_the_end_of_the_log_of_the_last_attempt_that_failed() {
+    let logged = |ending: Ending, log: &str| Ending { log: log.to_owned(), ..ending };
+    let kept = |endings: Vec<Ending>| {
+        let status = plan(RUN, &teacher(), &after(endings), later()).status;
+        (status.history.iter().map(|record| record.log.join("|")).collect::<Vec<_>>(), last_log(&status).join("|"))
+    };
+    let crashed = |log| logged(exit(139), log);
+    let table: [(&str, Vec<Ending>, &[&str], &str); 6] = [
+        ("its last lines", vec![crashed("a\n\u{1b}[31mb\u{1b}[0m\n")], &["a|b"], "a|b"),
+        ("of the last one alone", vec![crashed("a"), crashed("b")], &["", "b"], "b"),
+        ("also if one says nothing after it", vec![crashed("a"), exit(137)], &["a", ""], "a"),
+        ("also if one ends well after it", vec![crashed("a"), logged(checkpointed(7), "fine")], &["a", ""], "a"),
+        ("nothing of one that ended well", vec![logged(checkpointed(7), "fine")], &[""], ""),
+        (
+            "nothing that its message says",
+            vec![logged(said(ExitReason::Internal, "no disk:\n/tmp is full"), "warning\n  /tmp is full")],
+            &["warning"],
+            "warning",
+        ),
+    ];
+    for (sentence, endings, logs, last) in table {
+        assert_eq!(kept(endings), (logs.iter().map(ToString::to_string).collect(), last.to_owned()), "{sentence}");
+    }
+}
+
+#[test]
+fn the_status_of_a_run_that_failed_stays_short_whatever_its_trainer_says() {
+    let report =
+        RunReport { log: vec!["🦀".repeat(500); 500], ..RunReport::new(ExitReason::Internal, "\"".repeat(1000)) };
+    let chatty = || Ending { log: report.log.join("\n"), report: Some(report.clone()), ..exit(70) };
+    let mut generous = teacher();
+    generous.failure_policy.application_retries = 30;
+    let status = plan(RUN, &generous, &after((0..20).map(|_| chatty())), later()).status;
+    assert_eq!(status.report.as_ref().map(|report| report.log.len()), Some(0), "it stands in the history");
+    let bytes = serde_json::to_vec(&status).unwrap().len();
+    assert!(bytes < 16 * 1024, "{bytes} bytes");
 }
 
 #[test]

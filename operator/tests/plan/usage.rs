@@ -19,7 +19,7 @@ fn held(ending: Ending) -> Ending {
 /// A run that had saved so many steps before, and spoke of so many last.
 fn status(saved: u64, told: Option<u64>) -> BamRunStatus {
     let record = |saved| AttemptRecord { saved_steps: saved, ..checkpointed(saved).record(1, start()) };
-    let progress = told.map(|done| RunProgress { stage: Stage::Training, done, total: 1000, seconds_left: None });
+    let progress = told.map(|done| RunProgress::new(Stage::Training, done, 1000));
     BamRunStatus { history: vec![record(saved)], progress, ..BamRunStatus::default() }
 }
 

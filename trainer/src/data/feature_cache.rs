@@ -20,7 +20,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::features::{Features, Table, featurise};
 use super::rows::Row;
 use super::tokenize::Tokenizer;
-use crate::durable;
+use crate::{durable, log};
 
 /// Fewer rows take less than half a second, and are not worth a file.
 const WORTH_A_FILE: usize = 10_000;
@@ -55,11 +55,11 @@ impl FeatureCache<'_> {
         match Mapped::open(&path, &key, rows.len()) {
             Ok(found) => return FeatureTable::Mapped(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => eprintln!("warning: {}: {error}; it is made again", path.display()),
+            Err(error) => log::line(&format!("warning: {}: {error}; it is made again", path.display())),
         }
         let table = self.make(rows);
         if let Err(error) = durable::write(&path, |file| write(file, &key, &table)) {
-            eprintln!("warning: word pieces are not kept for the next start: {error}");
+            log::line(&format!("warning: word pieces are not kept for the next start: {error}"));
         }
         FeatureTable::Made(table)
     }

@@ -4,14 +4,16 @@ use std::error::Error as _;
 use std::fmt::Display;
 use std::time::Duration;
 
-use bam_crds::{BamExperiment, BamExperimentStatus, nearest};
+use bam_crds::{BamExperiment, BamExperimentStatus, BamRun, BamRunStatus, nearest};
 use kube::api::{ListParams, ObjectList};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
 
 use super::super::Exit;
+use super::super::describe::{self, Logs};
 use super::Place;
+use crate::plan::retry;
 use crate::plan::why::and;
 
 /// Nobody waits longer for a cluster that does not answer at all.
@@ -19,6 +21,11 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The resource of experiments, as rights speak of it.
 pub const EXPERIMENTS: &str = "bamexperiments.bam.dev";
+/// The resource of runs, as rights speak of it.
+const RUNS: &str = "bamruns.bam.dev";
+
+/// Failed runs whose logs are shown: more nobody reads at once.
+const MOST_LOGS: usize = 5;
 
 /// A namespace of a cluster.
 pub struct Cluster {
@@ -65,6 +72,23 @@ impl Cluster {
     /// How an experiment stands.
     pub async fn status(&self, name: &str) -> Result<BamExperimentStatus, Exit> {
         Ok(self.get(name).await?.status.unwrap_or_default())
+    }
+
+    /// How a run stands, if there is one of that name.
+    pub async fn run(&self, name: &str) -> Result<Option<BamRunStatus>, Exit> {
+        let api: Api<BamRun> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = api.get_opt(name).await.map_err(|error| self.explained("get", RUNS, &error))?;
+        Ok(found.map(|run| run.status.unwrap_or_default()))
+    }
+
+    /// The last lines of the logs of an experiment's failed runs: of the first ones, and of those that may be read.
+    pub async fn logs_of_failed(&self, status: &BamExperimentStatus) -> Logs {
+        let mut logs = Logs::new();
+        for run in describe::failed(status).take(MOST_LOGS) {
+            let Ok(Some(status)) = self.run(&run.name).await else { continue };
+            logs.insert(run.name.clone(), retry::last_log(&status));
+        }
+        logs
     }
 
     async fn nobody(&self, name: &str) -> Result<Exit, Exit> {

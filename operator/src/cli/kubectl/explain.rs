@@ -4,12 +4,12 @@ use bam_crds::BamExperimentStatus;
 use bam_crds::run::{RunPhase, RunProgress};
 use serde_json::{Value, json};
 
-use super::super::describe;
+use super::super::describe::{self, Logs};
 use crate::plan::status::{condition, title};
 use crate::plan::why::duration;
 
 /// For a person.
-pub fn text(name: &str, status: &BamExperimentStatus) -> String {
+pub fn text(name: &str, status: &BamExperimentStatus, logs: &Logs) -> String {
     let done = if status.progress.is_empty() { String::new() } else { format!(", {} done", status.progress) };
     let mut text = format!("{name}: {:?}{done}\n", status.phase);
     let trials = describe::trials(status);
@@ -17,17 +17,19 @@ pub fn text(name: &str, status: &BamExperimentStatus) -> String {
     let width = titles.iter().map(|title| title.chars().count()).max().unwrap_or_default();
     for (run, title) in status.runs.iter().zip(titles) {
         let progress = run.progress.as_ref().filter(|_| run.phase == RunPhase::Running);
-        let progress = progress.map(|RunProgress { stage, done, total, seconds_left }| {
+        let progress = progress.map(|RunProgress { stage, done, total, resumed_from, seconds_left }| {
             let left = seconds_left.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
+            let from = if *resumed_from > 0 { format!(", resumed from step {resumed_from}") } else { String::new() };
             match total {
-                0 => stage.words().to_owned() + &left,
-                total => format!("{} {done} of {total}{left}", stage.words()),
+                0 => stage.words().to_owned() + &from + &left,
+                total => format!("{} {done} of {total}{from}{left}", stage.words()),
             }
         });
         let says = [progress.unwrap_or_default(), run.message.clone(), run.shared.clone()];
         let says = says.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
         text += format!("  {title:<width$}  {}  {:<9}  {says}", run.name, format!("{:?}", run.phase)).trim_end();
         text.push('\n');
+        text += &describe::indented(logs.get(&run.name).map_or(&[], Vec::as_slice), width + 4);
     }
     if status.observed_generation.is_none() {
         text += "no operator has looked at it yet: is one running? (`kubectl get deployments --all-namespaces -l \
@@ -46,12 +48,13 @@ pub fn text(name: &str, status: &BamExperimentStatus) -> String {
 }
 
 /// For a program.
-pub fn json(name: &str, status: &BamExperimentStatus) -> Value {
+pub fn json(name: &str, status: &BamExperimentStatus, logs: &Logs) -> Value {
     let trials = describe::trials(status);
     let runs = status.runs.iter().map(|run| {
         json!({
             "name": run.name, "title": title(run, trials), "role": run.role, "tasks": run.tasks, "trial": run.trial,
             "phase": run.phase, "message": run.message, "shared": run.shared, "progress": run.progress,
+            "log": logs.get(&run.name),
         })
     });
     json!({

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bam_crds::experiment::RunSummary;
 use bam_crds::run::{Role, RunPhase};
-use bam_crds::{BamExperimentStatus, BamRun, BamRunStatus, ExitReason, names, nearest};
+use bam_crds::{BamExperimentStatus, BamRunStatus, ExitReason, names, nearest};
 use futures_util::io::AsyncBufReadExt;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
@@ -106,7 +106,7 @@ async fn once(
     let mut said = false;
     for run in gone.iter().filter(missed) {
         said = true;
-        let known = known(&runs(cluster, &run.name).await?, run.phase, arguments.previous);
+        let known = known(&cluster.run(&run.name).await?.unwrap_or_default(), run.phase, arguments.previous);
         complain(&format!("{} ({}) {known}", title(run, trials), run.name));
     }
     if !names_run && !said && chosen.len() == gone.len() {
@@ -119,12 +119,6 @@ async fn once(
     Ok(())
 }
 
-async fn runs(cluster: &Cluster, run: &str) -> Result<BamRunStatus, Exit> {
-    let api: Api<BamRun> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let found = api.get_opt(run).await.map_err(|error| cluster.explained("get", "bamruns.bam.dev", &error))?;
-    Ok(found.and_then(|run| run.status).unwrap_or_default())
-}
-
 /// What is known of a run whose pod is gone, or was never there: to continue "teacher rte …".
 fn known(status: &BamRunStatus, phase: RunPhase, previous: bool) -> String {
     let ended = status.history.iter().rev().nth(usize::from(previous));
@@ -133,7 +127,12 @@ fn known(status: &BamRunStatus, phase: RunPhase, previous: bool) -> String {
             "has no pod any more; attempt {} is done (`compute.keepJobs: Always` keeps logs of what went well)",
             last.number
         ),
-        Some(last) => format!("has no pod any more; attempt {} {}", last.number, retry::describe(last)),
+        Some(last) => {
+            let lines = describe::indented(&last.log, 4);
+            format!("has no pod any more; attempt {} {}\n{lines}", last.number, retry::describe(last))
+                .trim_end()
+                .to_owned()
+        }
         None if previous => "has had no attempt before this one".to_owned(),
         None if phase == RunPhase::Succeeded => "was done before, and is whole in the store".to_owned(),
         None if status.waiting_for.is_empty() => "has no pod yet".to_owned(),

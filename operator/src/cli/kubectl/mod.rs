@@ -120,8 +120,10 @@ async fn carry_out(command: &Command, place: &Place) -> Result<(), Exit> {
         Command::Push(arguments) => return push::push(arguments, place).await,
         Command::Logs(arguments) => return logs::logs(arguments, place).await,
         Command::Explain { which, format } => {
-            let status = Cluster::of(place).await?.status(&which.experiment).await?;
-            format.say(|| explain::text(&which.experiment, &status), || explain::json(&which.experiment, &status));
+            let (name, cluster) = (&which.experiment, Cluster::of(place).await?);
+            let status = cluster.status(name).await?;
+            let logs = cluster.logs_of_failed(&status).await;
+            format.say(|| explain::text(name, &status, &logs), || explain::json(name, &status, &logs));
             return Ok(());
         }
         Command::Report { which, format } => {

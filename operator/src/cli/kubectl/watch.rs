@@ -10,7 +10,8 @@ use futures_util::StreamExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 
-use super::super::{Exit, describe, is_bold, say, screen, table};
+use super::super::describe::{self, Logs};
+use super::super::{Exit, is_bold, say, screen, table};
 use super::Place;
 use super::cluster::{Cluster, EXPERIMENTS, causes, is_refusal};
 use crate::local::Screen;
@@ -29,7 +30,9 @@ pub async fn watch(place: &Place, name: &str, plain: bool) -> Result<(), Exit> {
     let screen = screen::open(plain);
     let ended = follow(&cluster, name, &*screen).await;
     screen.finish();
-    conclude(name, &ended?)
+    let ended = ended?;
+    let logs = cluster.logs_of_failed(&ended).await;
+    conclude(name, &ended, &logs)
 }
 
 /// Shows the experiment until it is over.
@@ -106,7 +109,7 @@ impl View<'_> {
         let running = status.runs.iter().filter(|run| run.phase == RunPhase::Running);
         for (run, progress) in running.filter_map(|run| Some((&run.name, run.progress.as_ref()?))) {
             let (stage, done, total) = (progress.stage, progress.done, progress.total);
-            self.screen.progress(run, &Progress { stage, done, total, loss: None, rows_per_second: None });
+            self.screen.progress(run, &Progress::new(stage, done, total));
         }
         // While something trains, that is shown.
         if status.runs.iter().all(|run| run.phase != RunPhase::Running) && status.waiting_for != self.waits {
@@ -144,13 +147,14 @@ impl View<'_> {
 }
 
 /// Shows what came of it.
-fn conclude(name: &str, status: &BamExperimentStatus) -> Result<(), Exit> {
+fn conclude(name: &str, status: &BamExperimentStatus, logs: &Logs) -> Result<(), Exit> {
     say(&table::scores(status, is_bold()));
     match status.phase {
         ExperimentPhase::Complete => Ok(()),
         ExperimentPhase::Cancelled => Err(Exit::failed(format!("{name} is cancelled; what it trained stays"))),
-        _ => Err(Exit::failed(describe::failures(status, |run| {
-            (Vec::new(), format!("log: kubectl bam logs {name} --run {run}"))
-        }))),
+        _ => {
+            let place = |run: &str| format!("log: kubectl bam logs {name} --run {run}");
+            Err(Exit::failed(describe::failures(status, logs, place)))
+        }
     }
 }
