@@ -1,7 +1,7 @@
 //! The platform of a Kubernetes cluster: attempts are Jobs, and the API server remembers.
 //!
 //! ```text
-//! watch --> facts, cache --> wake --> drive: observe --> plan --> execute (job, api) --> publish (api, story)
+//! watch --> facts, cache --> wake --> drive: observe --> plan --> execute (job, api) --> publish (api, story) --> events
 //!                                               ^
 //!                                          progress
 //! ```
@@ -12,6 +12,7 @@ mod api;
 pub mod cache;
 mod clock;
 mod error;
+mod events;
 mod execute;
 pub mod facts;
 pub mod job;
@@ -38,7 +39,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::runtime::events::Recorder;
 use tokio::sync::{mpsc, watch as signal};
 use tokio::time::Instant;
 
@@ -47,8 +47,8 @@ use crate::platform::{Change, Kind, Observed, Outcome, Platform, Subject};
 use api::{Object, Server};
 pub use clock::Clock;
 pub use error::Error;
+use events::Events;
 use job::Trainer;
-use lease::Leadership;
 use metrics::Metrics;
 use observe::Seen;
 use progress::Told;
@@ -78,9 +78,8 @@ const JOBS: &str = "jobs";
 /// A cluster as a platform.
 pub struct Cluster {
     server: Server,
-    leadership: Leadership,
     clock: Clock,
-    recorder: Recorder,
+    events: Events,
     trainer: Trainer,
     seen: Arc<Seen>,
     unseen: Unseen,
@@ -101,6 +100,8 @@ pub struct Cluster {
 struct Look {
     uid: String,
     version: String,
+    /// The API server itself said meanwhile that it is there, and to stay.
+    lives: bool,
 }
 
 /// Passes over a subject that failed one after the other.
@@ -177,12 +178,15 @@ impl Platform for Cluster {
         let (look, undecodable) = match subject.kind {
             Kind::Experiment => {
                 let Some(facts) = self.seen.experiments.get(namespace, name) else { return Ok(None) };
-                let look = Look { uid: facts.uid.clone(), version: facts.version.clone() };
+                let look = Look { uid: facts.uid.clone(), version: facts.version.clone(), lives: false };
                 (look, facts.experiment.as_ref().err().cloned())
             }
             Kind::Run => {
                 let Some(facts) = self.seen.runs.get(namespace, name) else { return Ok(None) };
-                (Look { uid: facts.uid.clone(), version: facts.version.clone() }, facts.run.as_ref().err().cloned())
+                (
+                    Look { uid: facts.uid.clone(), version: facts.version.clone(), lives: false },
+                    facts.run.as_ref().err().cloned(),
+                )
             }
         };
         if let Some(error) = undecodable {
@@ -242,6 +246,10 @@ impl Platform for Cluster {
 
     fn concurrency(&self) -> usize {
         CONCURRENCY
+    }
+
+    fn can_wait(&self, subject: &Subject) -> bool {
+        self.seen.can_wait(subject)
     }
 
     fn queued(&self, count: impl FnOnce() -> usize) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bam_crds::report::Stage;
-use bam_crds::run::RunProgress;
+use bam_crds::run::{Role, RunProgress};
 use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
 use k8s_openapi::jiff::Timestamp;
 
@@ -20,6 +20,7 @@ use crate::plan::graph;
 use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
 use crate::plan::teachers::{self, Registry};
+use crate::platform::{Kind, Subject};
 
 /// The most bytes of an experiment's status, as far as there is something to leave out. All of it is stored at every change.
 pub const LONGEST_STATUS: usize = 16 * 1024 - 1;
@@ -52,6 +53,23 @@ impl Seen {
     pub fn forget(&self, namespace: &str, run: &str) {
         if self.runs.get(namespace, run).is_none() {
             self.pods.forget_gone(namespace, run, |_| true);
+        }
+    }
+
+    /// Has nothing of it begun, or is all of it over? What is between these goes first.
+    pub fn can_wait(&self, Subject { kind, namespace, name }: &Subject) -> bool {
+        match kind {
+            Kind::Experiment => self.experiments.get(namespace, name).is_some_and(|facts| {
+                let status = facts.living().map(|experiment| experiment.status.as_ref());
+                status.is_some_and(|status| status.is_none_or(|it| !it.phase.is_under_way()))
+            }),
+            Kind::Run => self.runs.get(namespace, name).is_some_and(|facts| {
+                // Whom a student learns from is done: nothing else is left to be done for its experiment.
+                let begins = |spec: &BamRunSpec, status: &BamRunStatus| {
+                    spec.role != Role::Student && status.attempts == 0 && self.jobs.of_run(namespace, name).is_empty()
+                };
+                facts.living().is_some_and(|(spec, status)| status.phase.is_final() || begins(spec, status))
+            }),
         }
     }
 

@@ -8,7 +8,6 @@ use bam_crds::names;
 use bam_crds::profile::ProfileKind;
 use clap::Parser;
 use k8s_openapi::NamespaceResourceScope;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource};
 use tokio::net::TcpListener;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 
 use super::api::Server;
 use super::cache::Changed;
+use super::events::Events;
 use super::facts::{PodFacts, ProfileFacts, RunFacts};
 use super::job::Trainer;
 use super::lease::{Candidate, Leadership};
@@ -47,6 +47,8 @@ const WORKLOADS: Name = Name { kind: "workloads", readiness: "watch of workloads
 const RESYNC: Duration = Duration::from_mins(10);
 /// No answer is waited for longer, and no watch is silent for longer.
 const READ_PATIENCE: Duration = Duration::from_mins(5);
+/// At its end an operator waits no longer until its last events are written.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The main loop is stuck if it has not gone round for so many beats.
 const MISSED_BEATS: u32 = 12;
 
@@ -131,12 +133,12 @@ pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> 
     let mut candidate = settings
         .lease
         .map(|lease| Candidate::new(server.clone(), &client, clock.clone(), leadership.clone(), lease, name.clone()));
-    let reporter = Reporter { controller: names::OPERATOR.to_owned(), instance: Some(name) };
+    let mut telling = JoinSet::new();
+    let events = Events::start(&mut telling, &client, &leadership, &name);
     let cluster = Cluster {
         server,
-        leadership,
         clock,
-        recorder: Recorder::new(client, reporter),
+        events,
         trainer: Trainer { image: settings.trainer_image, pull_policy: settings.trainer_image_pull_policy },
         seen: seen.clone(),
         unseen: Unseen::default(),
@@ -181,6 +183,9 @@ pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> 
         why = keep(&mut candidate) => return Err(why.into()),
         ended = tasks.join_next() => return Err(lost(&ended)),
     }
+    // What happened until now is told, if anybody listens.
+    drop(cluster);
+    let _ = tokio::time::timeout(LAST_WORDS, telling.join_all()).await;
     if let Some(candidate) = &mut candidate {
         candidate.resign().await;
     }
