@@ -116,8 +116,8 @@ impl Cluster {
     async fn start_attempt(&self, namespace: &str, start: &Start) -> Result<Outcome, Error> {
         let Some(run) = self.seen.runs.get(namespace, &start.run) else { return Ok(Outcome::NotNow) };
         let Some((spec, _)) = run.living() else { return Ok(Outcome::NotNow) };
-        let claim = self.seen.claim(namespace, spec);
-        let owner = Owner { namespace, uid: &run.uid, made_by: &run.made_by, spec, claim: claim.as_ref() };
+        let claim = self.seen.claim(namespace, &spec);
+        let owner = Owner { namespace, uid: &run.uid, made_by: &run.made_by, spec: &spec, claim: claim.as_ref() };
         let job = job::job(owner, start, &self.trainer);
         let name = job.metadata.name.clone().unwrap_or_default();
         let known = self.seen.jobs.get(namespace, &name);
@@ -178,11 +178,11 @@ impl Cluster {
     fn ready_since(&self, namespace: &str, run: &RunFacts) -> Option<Timestamp> {
         let done = |run: &str| {
             let facts = self.seen.runs.get(namespace, run)?;
-            let complete = condition(&facts.living()?.1.conditions, "Complete")?;
-            Some(complete.last_transition_time.0)
+            let (_, status) = facts.living()?;
+            condition(&status.conditions, "Complete").map(|complete| complete.last_transition_time.0)
         };
         let (spec, _) = run.living()?;
-        let taught = teachers::of(spec).into_iter().map(|(_, run)| done(&run)).collect::<Option<Vec<_>>>()?;
+        let taught = teachers::of(&spec).into_iter().map(|(_, run)| done(&run)).collect::<Option<Vec<_>>>()?;
         let maker = self.seen.experiments.get(namespace, &run.made_by)?;
         let made = maker.living()?.metadata.creation_timestamp.as_ref()?.0;
         taught.into_iter().max().map(|taught| taught.max(made))

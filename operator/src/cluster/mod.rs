@@ -16,7 +16,9 @@ mod events;
 mod execute;
 pub mod facts;
 pub mod job;
+pub mod kept;
 mod lease;
+mod memory;
 pub mod metrics;
 pub mod observe;
 pub mod placement;
@@ -104,6 +106,12 @@ struct Look {
     lives: bool,
 }
 
+impl Look {
+    fn at(uid: &str, version: &str) -> Self {
+        Self { uid: uid.to_owned(), version: version.to_owned(), lives: false }
+    }
+}
+
 /// Passes over a subject that failed one after the other.
 #[derive(Clone, Debug)]
 struct Failure {
@@ -178,15 +186,11 @@ impl Platform for Cluster {
         let (look, undecodable) = match subject.kind {
             Kind::Experiment => {
                 let Some(facts) = self.seen.experiments.get(namespace, name) else { return Ok(None) };
-                let look = Look { uid: facts.uid.clone(), version: facts.version.clone(), lives: false };
-                (look, facts.experiment.as_ref().err().cloned())
+                (Look::at(&facts.uid, &facts.version), facts.kept.as_ref().err().cloned())
             }
             Kind::Run => {
                 let Some(facts) = self.seen.runs.get(namespace, name) else { return Ok(None) };
-                (
-                    Look { uid: facts.uid.clone(), version: facts.version.clone(), lives: false },
-                    facts.run.as_ref().err().cloned(),
-                )
+                (Look::at(&facts.uid, &facts.version), facts.kept.as_ref().err().cloned())
             }
         };
         if let Some(error) = undecodable {

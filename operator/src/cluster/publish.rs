@@ -50,18 +50,21 @@ impl Cluster {
         match (&change.before, &change.after) {
             (Status::Run(before), Status::Run(after)) => {
                 let Some(run) = self.seen.runs.get(namespace, name) else { return };
-                let Some((spec, _)) = run.living() else { return };
-                story::ended(before, after).for_each(|record| self.metrics.attempt_ended(spec.role, record));
-                self.metrics.used(spec.role, before.usage, after.usage);
+                if !run.is_living() {
+                    return;
+                }
+                let role = run.role;
+                story::ended(before, after).for_each(|record| self.metrics.attempt_ended(role, record));
+                self.metrics.used(role, before.usage, after.usage);
                 if before.phase != RunPhase::Running && after.phase == RunPhase::Running {
                     let made = self.seen.jobs.of_run(namespace, name).into_iter().map(|(_, job)| job.created_at).max();
-                    made.inspect(|made| self.metrics.attempt_at_work(spec.role, self.now().duration_since(*made)));
+                    made.inspect(|made| self.metrics.attempt_at_work(role, self.now().duration_since(*made)));
                 }
             }
             (Status::Experiment(before), Status::Experiment(after)) => {
                 let Some(facts) = self.seen.experiments.get(namespace, name) else { return };
-                let made = facts.living().and_then(|it| it.metadata.creation_timestamp.as_ref());
                 if after.phase.is_final() && !before.phase.is_final() {
+                    let made = facts.living().and_then(|it| it.metadata.creation_timestamp);
                     made.inspect(|made| self.metrics.experiment_ended(after.phase, self.now().duration_since(made.0)));
                 }
             }

@@ -29,7 +29,7 @@ use super::progress::{self, Told};
 use super::serve::{Health, Heartbeat, Readiness, serve};
 use super::unseen::Unseen;
 use super::watch::{Name, Reports, watch};
-use super::{BEAT, Clock, Cluster, Settings, queue, telemetry, wake};
+use super::{BEAT, Clock, Cluster, Settings, memory, queue, telemetry, wake};
 use crate::platform::{Subject, drive};
 
 const EXPERIMENTS: Name = Name { kind: "bamexperiments", readiness: "watch of bamexperiments" };
@@ -54,6 +54,7 @@ const MISSED_BEATS: u32 = 12;
 
 /// Runs the operator until SIGTERM or SIGINT.
 pub async fn main() -> ExitCode {
+    memory::keep_small();
     let settings = Settings::parse();
     // Two providers in one program would be a panic at the first connection; this is the one.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -84,6 +85,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
 
     let mut over = stop.clone();
     let until = async move { drop(over.wait_for(|stop| *stop).await) };
+    tokio::spawn(memory::give_back());
     let server = tokio::spawn(serve(listener, reports.health.clone(), reports.metrics.clone(), until));
     operate(settings, Outside { client, clock: Clock::system(), name: name(), stop }, reports).await?;
     server.await??;
@@ -361,16 +363,14 @@ async fn count(cluster: &Cluster) {
         let (queued, _) = *cluster.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut state = State::new(queued, cluster.failures().len());
         for ((namespace, _), facts) in cluster.seen.experiments.all() {
-            match &facts.experiment {
-                Ok(experiment) => {
-                    state.experiment(&namespace, experiment.status.as_ref().unwrap_or(&Default::default()))
-                }
+            match &facts.kept {
+                Ok(_) => state.experiment(&namespace, facts.phase),
                 Err(_) => state.undecodable(EXPERIMENTS.kind),
             }
         }
         for ((namespace, _), facts) in cluster.seen.runs.all() {
-            match &facts.run {
-                Ok((spec, status)) => state.run(&namespace, spec.role, status),
+            match &facts.kept {
+                Ok(_) => state.run(&namespace, facts.role, facts.phase, facts.progress.as_ref()),
                 Err(_) => state.undecodable(RUNS.kind),
             }
         }
