@@ -17,7 +17,7 @@ setup: ## install what the build needs (Debian packages, libtorch); quick when i
 	@scripts/setup.sh
 
 build: setup ## build the release binaries
-	cargo build --release --workspace
+	RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/scripts/rustc.sh" cargo build --release --workspace
 
 demo: build ## train two teachers and their student (BAM_DIR=folder for your own data)
 ifeq ($(BAM_DIR),target/demo)

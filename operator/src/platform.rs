@@ -134,6 +134,11 @@ pub trait Platform {
         1
     }
 
+    /// Can this one wait while others are due? What was begun goes on before more is begun.
+    fn can_wait(&self, _: &Subject) -> bool {
+        false
+    }
+
     /// `count` says how many subjects wait for a pass. It looks at all of them.
     fn queued(&self, _count: impl FnOnce() -> usize) {}
 
@@ -168,7 +173,7 @@ pub async fn drive<P: Platform>(platform: &P) -> Result<(), P::Error> {
     let mut passes = FuturesUnordered::new();
     loop {
         while passes.len() < platform.concurrency()
-            && let Some(subject) = queue.take(platform.now())
+            && let Some(subject) = queue.take(platform.now(), |subject| platform.can_wait(subject))
         {
             passes.push(timed(platform, subject));
         }

@@ -18,6 +18,7 @@ ensure_kubernetes
 
 say "building the operator and its benchmark"
 mkdir -p target/bench-operator
+export RUSTC_WORKSPACE_WRAPPER=$REPO_ROOT/scripts/rustc.sh
 cargo build --release -p bam-operator --bin bam-operator --bench scale
 say "on $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo); load before it: $(cut -d ' ' -f 1-3 /proc/loadavg)"
 

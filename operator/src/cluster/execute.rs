@@ -10,7 +10,7 @@ use super::api::Object;
 use super::facts::{ExperimentFacts, RunFacts};
 use super::job::{self, Owner};
 use super::unseen::Known;
-use super::{Cluster, Error, JOBS, RUNS, object, thing};
+use super::{Cluster, Error, JOBS, Look, RUNS, object, thing};
 use crate::plan::status::condition;
 use crate::plan::{Action, Reopened, Start, teachers};
 use crate::platform::{Outcome, Platform, Subject};
@@ -41,7 +41,7 @@ impl Cluster {
         let maker = object(experiment, &facts.uid);
         // A deleted experiment's runs may be seen to go before it does: making them anew, for an owner that is gone, would
         // give them to the garbage collector, and perhaps take them from another experiment that has joined them.
-        if !self.server.is_living(maker).await? {
+        if !self.lives(experiment, maker).await? {
             return Ok(Outcome::NotNow);
         }
         // Another experiment's pass may have made it meanwhile, or be at it.
@@ -69,6 +69,20 @@ impl Cluster {
         let run = Object { namespace: &experiment.namespace, name, uid: &run.uid };
         let joined = self.server.join_run(object(experiment, &owner.uid), run).await;
         expect(self.changed_run(run, joined), &[404, 409], Outcome::NotNow)
+    }
+
+    /// Is this experiment still there, and to stay? Asked once in a pass: what the pass has seen to be missing was missing
+    /// before, and so not because of the experiment's end.
+    async fn lives(&self, experiment: &Subject, of: Object<'_>) -> Result<bool, Error> {
+        let its = |look: &&mut Look| look.uid == of.uid;
+        if self.looks().get_mut(experiment).filter(its).is_some_and(|look| look.lives) {
+            return Ok(true);
+        }
+        let lives = self.server.is_living(of).await?;
+        if let Some(look) = self.looks().get_mut(experiment).filter(its) {
+            look.lives = lives;
+        }
+        Ok(lives)
     }
 
     /// Does a watch still have to tell of what was done to this run?
@@ -102,8 +116,8 @@ impl Cluster {
     async fn start_attempt(&self, namespace: &str, start: &Start) -> Result<Outcome, Error> {
         let Some(run) = self.seen.runs.get(namespace, &start.run) else { return Ok(Outcome::NotNow) };
         let Some((spec, _)) = run.living() else { return Ok(Outcome::NotNow) };
-        let claim = self.seen.claim(namespace, spec);
-        let owner = Owner { namespace, uid: &run.uid, made_by: &run.made_by, spec, claim: claim.as_ref() };
+        let claim = self.seen.claim(namespace, &spec);
+        let owner = Owner { namespace, uid: &run.uid, made_by: &run.made_by, spec: &spec, claim: claim.as_ref() };
         let job = job::job(owner, start, &self.trainer);
         let name = job.metadata.name.clone().unwrap_or_default();
         let known = self.seen.jobs.get(namespace, &name);
@@ -164,11 +178,11 @@ impl Cluster {
     fn ready_since(&self, namespace: &str, run: &RunFacts) -> Option<Timestamp> {
         let done = |run: &str| {
             let facts = self.seen.runs.get(namespace, run)?;
-            let complete = condition(&facts.living()?.1.conditions, "Complete")?;
-            Some(complete.last_transition_time.0)
+            let (_, status) = facts.living()?;
+            condition(&status.conditions, "Complete").map(|complete| complete.last_transition_time.0)
         };
         let (spec, _) = run.living()?;
-        let taught = teachers::of(spec).into_iter().map(|(_, run)| done(&run)).collect::<Option<Vec<_>>>()?;
+        let taught = teachers::of(&spec).into_iter().map(|(_, run)| done(&run)).collect::<Option<Vec<_>>>()?;
         let maker = self.seen.experiments.get(namespace, &run.made_by)?;
         let made = maker.living()?.metadata.creation_timestamp.as_ref()?.0;
         taught.into_iter().max().map(|taught| taught.max(made))

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use bam_crds::profile::Profile;
+use bam_crds::experiment::{DistillSpec, ExperimentPhase};
+use bam_crds::profile::{Profile, ProfileRef};
+use bam_crds::run::{Role, RunPhase, RunProgress};
 use bam_crds::{BamExperiment, BamRun, BamRunSpec, BamRunStatus, Digest, RunReport, names};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -14,6 +16,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::core::DeserializeGuard;
 
 use super::job::CONTAINER;
+use super::kept::Kept;
 use super::placement::Access;
 use crate::plan::Reopened;
 use crate::plan::experiment::is_halted;
@@ -46,8 +49,20 @@ pub struct ExperimentFacts {
     pub uid: String,
     /// Its version.
     pub version: String,
+    /// It is being removed.
+    pub deleting: bool,
+    /// Where it stands.
+    pub phase: ExperimentPhase,
+    /// Nothing is begun for it, and what trains for it alone is stopped.
+    halted: bool,
+    /// It names teachers.
+    pub names_teachers: bool,
+    /// The experiments that it names as teachers.
+    pub teachers: Vec<String>,
+    /// The profile that it names.
+    pub profile: Option<ProfileRef>,
     /// Metadata without what others keep there, spec and status.
-    pub experiment: Result<BamExperiment, String>,
+    pub kept: Result<Kept<BamExperiment>, String>,
 }
 
 impl Facts for ExperimentFacts {
@@ -67,25 +82,59 @@ impl Facts for ExperimentFacts {
                     ..ObjectMeta::default()
                 };
                 let experiment = BamExperiment { metadata: kept, ..experiment.clone() };
-                Self { uid: uid(metadata), version: version(metadata), experiment: Ok(experiment) }
+                let distill = experiment.spec.distill.as_ref();
+                let named = distill.into_iter().flat_map(DistillSpec::named_teachers);
+                let phase = experiment.status.as_ref().map(|status| status.phase).unwrap_or_default();
+                Self {
+                    phase,
+                    halted: is_halted(&experiment),
+                    names_teachers: distill.is_some_and(|distill| !distill.teachers.is_empty()),
+                    teachers: named.filter_map(|teacher| teacher.experiment).collect(),
+                    profile: experiment.spec.compute.profile.clone(),
+                    ..Self::unreadable(&experiment.metadata, version(metadata))
+                }
+                .with(Ok(Kept::of(experiment, phase.is_final())))
             }
             Err(invalid) => {
-                let metadata = &invalid.metadata;
-                Self { uid: uid(metadata), version: version(metadata), experiment: Err(invalid.error.clone()) }
+                let facts = Self::unreadable(&invalid.metadata, version(&invalid.metadata));
+                facts.with(Err(invalid.error.clone()))
             }
         }
     }
 }
 
 impl ExperimentFacts {
+    fn unreadable(metadata: &ObjectMeta, version: String) -> Self {
+        Self {
+            uid: uid(metadata),
+            version,
+            deleting: metadata.deletion_timestamp.is_some(),
+            phase: ExperimentPhase::default(),
+            halted: false,
+            names_teachers: false,
+            teachers: Vec::new(),
+            profile: None,
+            kept: Err(String::new()),
+        }
+    }
+
+    fn with(self, kept: Result<Kept<BamExperiment>, String>) -> Self {
+        Self { kept, ..self }
+    }
+
     /// Is nothing begun for it, and what trains for it alone stopped? Also while it is being deleted: its runs go with it.
     pub fn is_halted(&self) -> bool {
-        self.experiment.as_ref().is_ok_and(is_halted)
+        self.halted
+    }
+
+    /// Can it be understood, and is it to stay?
+    pub fn is_living(&self) -> bool {
+        self.kept.is_ok() && !self.deleting
     }
 
     /// The experiment, if it can be understood and is to stay.
-    pub fn living(&self) -> Option<&BamExperiment> {
-        self.experiment.as_ref().ok().filter(|experiment| experiment.metadata.deletion_timestamp.is_none())
+    pub fn living(&self) -> Option<BamExperiment> {
+        self.kept.as_ref().ok().filter(|_| !self.deleting).map(Kept::get)
     }
 }
 
@@ -127,8 +176,22 @@ pub struct RunFacts {
     pub made_by: String,
     /// What was asked of it since it was over.
     pub reopened: Reopened,
+    /// What it is for.
+    pub role: Role,
+    /// Where it stands.
+    pub phase: RunPhase,
+    /// Attempts that were begun.
+    pub attempts: u32,
+    /// The last attempt of whose end its status tells.
+    pub settled: u32,
+    /// How far its attempt is.
+    pub progress: Option<RunProgress>,
+    /// What it trains.
+    pub science_hash: Option<Digest>,
+    /// What it learns from.
+    pub teachers: Vec<Digest>,
     /// What it is and how it stands; or why it cannot be understood.
-    pub run: Result<(BamRunSpec, BamRunStatus), String>,
+    pub kept: Result<Kept<(BamRunSpec, BamRunStatus)>, String>,
 }
 
 impl Facts for RunFacts {
@@ -139,6 +202,9 @@ impl Facts for RunFacts {
             Ok(run) => (&run.metadata, Ok((run.spec.clone(), run.status.clone().unwrap_or_default()))),
             Err(invalid) => (&invalid.metadata, Err(invalid.error.clone())),
         };
+        let (spec, status) = run.as_ref().ok().map(|(spec, status)| (spec, status)).unzip();
+        let science = spec.and_then(|spec| spec.config.as_ref());
+        let phase = status.map(|status| status.phase).unwrap_or_default();
         let annotations = metadata.annotations.as_ref();
         let owners = metadata.owner_references.iter().flatten().map(|owner| (owner.name.clone(), owner.uid.clone()));
         Self {
@@ -149,20 +215,27 @@ impl Facts for RunFacts {
             owners: owners.collect(),
             made_by: annotations.and_then(|all| all.get(names::MADE_BY_ANNOTATION)).cloned().unwrap_or_default(),
             reopened: reopened(annotations),
-            run,
+            role: spec.map_or(Role::Inputs, |spec| spec.role),
+            phase,
+            attempts: status.map(|status| status.attempts).unwrap_or_default(),
+            settled: status.and_then(|status| status.history.last()).map_or(0, |last| last.number),
+            progress: status.and_then(|status| status.progress.clone()),
+            science_hash: science.map(|config| config.science_hash.clone()),
+            teachers: science.map(|it| it.science.teachers().into_iter().cloned().collect()).unwrap_or_default(),
+            kept: run.map(|run| Kept::of(run, phase.is_final())),
         }
     }
 }
 
 impl RunFacts {
     /// The run, if it can be understood and is to stay.
-    pub fn living(&self) -> Option<(&BamRunSpec, &BamRunStatus)> {
-        self.run.as_ref().ok().filter(|_| !self.deleting).map(|(spec, status)| (spec, status))
+    pub fn living(&self) -> Option<(BamRunSpec, BamRunStatus)> {
+        self.kept.as_ref().ok().filter(|_| !self.deleting).map(Kept::get)
     }
 
-    /// The runs that it learns from.
-    pub fn teachers(&self) -> Vec<&Digest> {
-        self.living().and_then(|(spec, _)| spec.config.as_ref()).map(|it| it.science.teachers()).unwrap_or_default()
+    /// Can it be understood, and is it to stay?
+    pub fn is_living(&self) -> bool {
+        self.kept.is_ok() && !self.deleting
     }
 }
 

@@ -400,7 +400,6 @@ mod tests {
     use bam_crds::experiment::ExperimentPhase;
     use bam_crds::report::Stage;
     use bam_crds::run::{RunPhase, RunProgress};
-    use bam_crds::{BamExperimentStatus, BamRunStatus};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
     use prometheus::proto::MetricType;
@@ -429,7 +428,7 @@ mod tests {
             metrics.api_call(verb, kind, "ok", Duration::from_millis(30));
         }
         let mut state = State::default();
-        (0..500).for_each(|number| state.experiment(&format!("team-{number}"), &Default::default()));
+        (0..500).for_each(|number| state.experiment(&format!("team-{number}"), ExperimentPhase::default()));
         metrics.set_state(&state);
         metrics
     }
@@ -511,14 +510,12 @@ mod tests {
         let metrics = Metrics::new();
         assert!(!metrics.render().contains("bam_experiments"));
         let mut state = State::new(2, 0);
-        state.experiment("team", &BamExperimentStatus { phase: ExperimentPhase::Failed, ..Default::default() });
+        state.experiment("team", ExperimentPhase::Failed);
         let progress = |done| Some(RunProgress::new(Stage::Training, done, 10));
         for done in [3, 4] {
-            let phase = RunPhase::Running;
-            state.run("team", Role::Teacher, &BamRunStatus { phase, progress: progress(done), ..Default::default() });
+            state.run("team", Role::Teacher, RunPhase::Running, progress(done).as_ref());
         }
-        let over = BamRunStatus { phase: RunPhase::Failed, progress: progress(5), ..Default::default() };
-        state.run("team", Role::Student, &over);
+        state.run("team", Role::Student, RunPhase::Failed, progress(5).as_ref());
         state.undecodable("bamruns");
         metrics.set_state(&state);
         let rendered = metrics.render();

@@ -1,7 +1,7 @@
 //! The platform of a Kubernetes cluster: attempts are Jobs, and the API server remembers.
 //!
 //! ```text
-//! watch --> facts, cache --> wake --> drive: observe --> plan --> execute (job, api) --> publish (api, story)
+//! watch --> facts, cache --> wake --> drive: observe --> plan --> execute (job, api) --> publish (api, story) --> events
 //!                                               ^
 //!                                          progress
 //! ```
@@ -12,10 +12,13 @@ mod api;
 pub mod cache;
 mod clock;
 mod error;
+mod events;
 mod execute;
 pub mod facts;
 pub mod job;
+pub mod kept;
 mod lease;
+mod memory;
 pub mod metrics;
 pub mod observe;
 pub mod placement;
@@ -38,7 +41,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::runtime::events::Recorder;
 use tokio::sync::{mpsc, watch as signal};
 use tokio::time::Instant;
 
@@ -47,8 +49,8 @@ use crate::platform::{Change, Kind, Observed, Outcome, Platform, Subject};
 use api::{Object, Server};
 pub use clock::Clock;
 pub use error::Error;
+use events::Events;
 use job::Trainer;
-use lease::Leadership;
 use metrics::Metrics;
 use observe::Seen;
 use progress::Told;
@@ -78,9 +80,8 @@ const JOBS: &str = "jobs";
 /// A cluster as a platform.
 pub struct Cluster {
     server: Server,
-    leadership: Leadership,
     clock: Clock,
-    recorder: Recorder,
+    events: Events,
     trainer: Trainer,
     seen: Arc<Seen>,
     unseen: Unseen,
@@ -101,6 +102,14 @@ pub struct Cluster {
 struct Look {
     uid: String,
     version: String,
+    /// The API server itself said meanwhile that it is there, and to stay.
+    lives: bool,
+}
+
+impl Look {
+    fn at(uid: &str, version: &str) -> Self {
+        Self { uid: uid.to_owned(), version: version.to_owned(), lives: false }
+    }
 }
 
 /// Passes over a subject that failed one after the other.
@@ -177,12 +186,11 @@ impl Platform for Cluster {
         let (look, undecodable) = match subject.kind {
             Kind::Experiment => {
                 let Some(facts) = self.seen.experiments.get(namespace, name) else { return Ok(None) };
-                let look = Look { uid: facts.uid.clone(), version: facts.version.clone() };
-                (look, facts.experiment.as_ref().err().cloned())
+                (Look::at(&facts.uid, &facts.version), facts.kept.as_ref().err().cloned())
             }
             Kind::Run => {
                 let Some(facts) = self.seen.runs.get(namespace, name) else { return Ok(None) };
-                (Look { uid: facts.uid.clone(), version: facts.version.clone() }, facts.run.as_ref().err().cloned())
+                (Look::at(&facts.uid, &facts.version), facts.kept.as_ref().err().cloned())
             }
         };
         if let Some(error) = undecodable {
@@ -242,6 +250,10 @@ impl Platform for Cluster {
 
     fn concurrency(&self) -> usize {
         CONCURRENCY
+    }
+
+    fn can_wait(&self, subject: &Subject) -> bool {
+        self.seen.can_wait(subject)
     }
 
     fn queued(&self, count: impl FnOnce() -> usize) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bam_crds::report::Stage;
-use bam_crds::run::RunProgress;
+use bam_crds::run::{Role, RunProgress};
 use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
 use k8s_openapi::jiff::Timestamp;
 
@@ -20,6 +20,7 @@ use crate::plan::graph;
 use crate::plan::retry::{Disruption, Ending};
 use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
 use crate::plan::teachers::{self, Registry};
+use crate::platform::{Kind, Subject};
 
 /// The most bytes of an experiment's status, as far as there is something to leave out. All of it is stored at every change.
 pub const LONGEST_STATUS: usize = 16 * 1024 - 1;
@@ -55,10 +56,25 @@ impl Seen {
         }
     }
 
+    /// Has nothing of it begun, or is all of it over? What is between these goes first.
+    pub fn can_wait(&self, Subject { kind, namespace, name }: &Subject) -> bool {
+        match kind {
+            Kind::Experiment => self
+                .experiments
+                .get(namespace, name)
+                .is_some_and(|facts| !facts.phase.is_under_way() && facts.is_living()),
+            Kind::Run => self.runs.get(namespace, name).is_some_and(|facts| {
+                // Whom a student learns from is done: nothing else is left to be done for its experiment.
+                let is_new = facts.attempts == 0 && self.jobs.of_run(namespace, name).is_empty();
+                facts.is_living() && (facts.phase.is_final() || facts.role != Role::Student && is_new)
+            }),
+        }
+    }
+
     /// An experiment, if there is one.
     pub fn experiment(&self, namespace: &str, name: &str) -> Option<(BamExperiment, experiment::Observed)> {
         let facts = self.experiments.get(namespace, name)?;
-        let experiment = facts.living().filter(|experiment| experiment.spec.is_ours())?.clone();
+        let experiment = facts.living().filter(|experiment| experiment.spec.is_ours())?;
         let mut seen = experiment::Observed {
             status: experiment.status.clone().unwrap_or_default(),
             // The check is the experiment's own: what it finds may be out of date for the next one.
@@ -100,7 +116,7 @@ impl Seen {
         let (spec, status) = facts.living()?;
         let jobs = self.jobs.of_run(namespace, name);
         let pods = self.pods.of_run(namespace, name);
-        let claim = self.claim(namespace, spec);
+        let claim = self.claim(namespace, &spec);
         let parts = Parts {
             jobs: &jobs,
             pods: &pods,
@@ -109,27 +125,29 @@ impl Seen {
             claim: claim.as_ref(),
         };
         let seen = run::Observed {
-            status: status.clone(),
-            attempts: attempts(&facts.uid, status, &parts, progress, now),
+            attempts: attempts(&facts.uid, &status, &parts, progress, now),
+            status,
             stored: Stored::Unseen,
-            teachers: self.teachers(namespace, spec),
+            teachers: self.teachers(namespace, &spec),
             reopened: facts.reopened.clone(),
             generation: facts.generation,
             suspended: self.is_suspended(namespace, &facts.owners),
-            obstacle: self.obstacle(namespace, spec),
+            obstacle: self.obstacle(namespace, &spec),
             refused: None,
             look_again: pods.iter().filter_map(|(_, pod)| pod.lost_at()).filter(|at| *at > now).min(),
         };
-        Some((spec.clone(), seen))
+        Some((spec, seen))
     }
 
     /// The Jobs that a run's status speaks of, and that were not seen: of attempts that did not end, as far as it says.
     pub fn missing_jobs(&self, namespace: &str, name: &str) -> Vec<String> {
         let Some(facts) = self.runs.get(namespace, name) else { return Vec::new() };
-        let Some((_, status)) = facts.living() else { return Vec::new() };
+        if !facts.is_living() {
+            return Vec::new();
+        }
         let jobs = self.jobs.of_run(namespace, name);
         let seen = |number: u32| jobs.iter().any(|(_, job)| job.run_uid == facts.uid && job.number == number);
-        let unsettled = settled(status) + 1..=status.attempts;
+        let unsettled = facts.settled + 1..=facts.attempts;
         unsettled.filter(|number| !seen(*number)).map(|number| names::attempt(name, number)).collect()
     }
 
@@ -137,9 +155,11 @@ impl Seen {
     /// which was seen to end.
     pub fn ends_without_a_word(&self, namespace: &str, name: &str) -> Vec<String> {
         let Some(facts) = self.runs.get(namespace, name) else { return Vec::new() };
-        let Some((_, status)) = facts.living() else { return Vec::new() };
+        if !facts.is_living() {
+            return Vec::new();
+        }
         let (jobs, pods) = (self.jobs.of_run(namespace, name), self.pods.of_run(namespace, name));
-        let is_over = |job: &JobFacts| job.run_uid == facts.uid && job.number > settled(status) && job.end.is_some();
+        let is_over = |job: &JobFacts| job.run_uid == facts.uid && job.number > facts.settled && job.end.is_some();
         let over = jobs.iter().map(|(_, job)| job).filter(|job| is_over(job));
         let told = |job: &JobFacts| newest(&pods, |pod| pod.job_uid == job.uid).is_some_and(|pod| pod.end.is_some());
         over.filter(|job| !told(job)).map(|job| job.uid.clone()).collect()
@@ -148,8 +168,10 @@ impl Seen {
     fn teachers(&self, namespace: &str, spec: &BamRunSpec) -> BTreeMap<Digest, Teacher> {
         let teachers = teachers::of(spec).into_iter().filter_map(|(hash, run)| {
             let facts = self.runs.get(namespace, &run)?;
-            let (_, status) = facts.living()?;
-            let teacher = Teacher { phase: status.phase, attempts: status.attempts, reopened: facts.reopened.clone() };
+            if !facts.is_living() {
+                return None;
+            }
+            let teacher = Teacher { phase: facts.phase, attempts: facts.attempts, reopened: facts.reopened.clone() };
             Some((hash.clone(), teacher))
         });
         teachers.collect()
@@ -188,7 +210,7 @@ impl Namespace<'_> {
     fn add(&self, seen: &mut experiment::Observed, name: &str, uid: &str) {
         let Some(facts) = self.seen.runs.get(self.namespace, name) else { return };
         let Some((spec, status)) = facts.living() else {
-            let why = match &facts.run {
+            let why = match &facts.kept {
                 Err(message) => Why::Undecodable { message: message.clone() },
                 Ok(_) => Why::Leaving,
             };
@@ -199,8 +221,8 @@ impl Namespace<'_> {
         let run = Run {
             made_by: facts.made_by.clone(),
             owned: owns || facts.owners.len() >= MOST_OWNERS,
-            spec: spec.clone(),
-            status: status.clone(),
+            spec,
+            status,
             reopened: facts.reopened.clone(),
         };
         seen.runs.insert(name.to_owned(), run);
@@ -225,11 +247,11 @@ impl Registry for Namespace<'_> {
     fn experiment(&self, name: &str) -> Option<(BamExperimentSpec, BamExperimentStatus)> {
         let facts = self.seen.experiments.get(self.namespace, name)?;
         let experiment = facts.living()?;
-        Some((experiment.spec.clone(), experiment.status.clone().unwrap_or_default()))
+        Some((experiment.spec, experiment.status.unwrap_or_default()))
     }
 
     fn run(&self, name: &str) -> Option<BamRunSpec> {
-        Some(self.seen.runs.get(self.namespace, name)?.living()?.0.clone())
+        Some(self.seen.runs.get(self.namespace, name)?.living()?.0)
     }
 }
 

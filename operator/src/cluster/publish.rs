@@ -1,21 +1,15 @@
 //! A status, written once, and what is told with it: counts and events.
 
-use std::time::Duration;
-
 use bam_crds::run::RunPhase;
 use bam_crds::{BamExperiment, BamRun};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
-use kube::runtime::events::{Event, EventType};
 
 use super::execute::expect;
 use super::facts::PodFacts;
 use super::story::{self, Chapter};
 use super::{Cluster, Error, Look, object, thing};
 use crate::platform::{Change, Kind, Outcome, Platform, Status, Subject};
-
-/// An event is an extra, and waits for nobody.
-const EVENT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Cluster {
     pub(super) async fn write_status(&self, subject: &Subject, change: &Change) -> Result<Outcome, Error> {
@@ -24,7 +18,7 @@ impl Cluster {
         if self.awaits(subject, &look) || self.version(subject).is_some_and(|known| known != look.version) {
             return Ok(Outcome::DoneBefore);
         }
-        let Look { uid, version } = look;
+        let Look { uid, version, .. } = look;
         let of = object(subject, &uid);
         let (written, story) = match (&change.before, &change.after) {
             (Status::Experiment(before), Status::Experiment(after)) => {
@@ -47,7 +41,7 @@ impl Cluster {
             let settled = after.history.last().map_or(0, |last| last.number);
             self.seen.pods.forget_gone(&subject.namespace, &subject.name, |pod: &PodFacts| pod.number <= settled);
         }
-        self.tell(subject, &reference(subject, &uid), story).await;
+        self.tell(subject, &uid, story).await;
         Ok(Outcome::Done)
     }
 
@@ -56,18 +50,21 @@ impl Cluster {
         match (&change.before, &change.after) {
             (Status::Run(before), Status::Run(after)) => {
                 let Some(run) = self.seen.runs.get(namespace, name) else { return };
-                let Some((spec, _)) = run.living() else { return };
-                story::ended(before, after).for_each(|record| self.metrics.attempt_ended(spec.role, record));
-                self.metrics.used(spec.role, before.usage, after.usage);
+                if !run.is_living() {
+                    return;
+                }
+                let role = run.role;
+                story::ended(before, after).for_each(|record| self.metrics.attempt_ended(role, record));
+                self.metrics.used(role, before.usage, after.usage);
                 if before.phase != RunPhase::Running && after.phase == RunPhase::Running {
                     let made = self.seen.jobs.of_run(namespace, name).into_iter().map(|(_, job)| job.created_at).max();
-                    made.inspect(|made| self.metrics.attempt_at_work(spec.role, self.now().duration_since(*made)));
+                    made.inspect(|made| self.metrics.attempt_at_work(role, self.now().duration_since(*made)));
                 }
             }
             (Status::Experiment(before), Status::Experiment(after)) => {
                 let Some(facts) = self.seen.experiments.get(namespace, name) else { return };
-                let made = facts.living().and_then(|it| it.metadata.creation_timestamp.as_ref());
                 if after.phase.is_final() && !before.phase.is_final() {
+                    let made = facts.living().and_then(|it| it.metadata.creation_timestamp);
                     made.inspect(|made| self.metrics.experiment_ended(after.phase, self.now().duration_since(made.0)));
                 }
             }
@@ -76,24 +73,14 @@ impl Cluster {
         }
     }
 
-    /// Tells what happened. Events are for people: none of them is worth a failed pass.
-    async fn tell(&self, subject: &Subject, reference: &ObjectReference, story: Vec<Chapter>) {
-        for Chapter { warning, reason, action, note, run } in story {
-            // Each of them is a write, and may have taken long.
-            if !self.leadership.holds() {
-                return;
-            }
-            let secondary = run.and_then(|run| {
+    /// Tells what happened.
+    async fn tell(&self, subject: &Subject, uid: &str, story: Vec<Chapter>) {
+        for mut chapter in story {
+            let related = chapter.run.take().and_then(|run| {
                 let facts = self.seen.runs.get(&subject.namespace, &run)?;
                 Some(reference_of::<BamRun>(&subject.namespace, &run, &facts.uid))
             });
-            let type_ = if warning { EventType::Warning } else { EventType::Normal };
-            let event = Event { type_, reason, note: Some(note), action, secondary };
-            match tokio::time::timeout(EVENT_PATIENCE, self.recorder.publish(&event, reference)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("{subject}: cannot write the event {}: {error}", event.reason),
-                Err(_) => tracing::warn!("{subject}: cannot write the event {}: no answer", event.reason),
-            }
+            self.events.tell(reference(subject, uid), related, chapter, self.now()).await;
         }
     }
 
@@ -102,7 +89,7 @@ impl Cluster {
         tracing::warn!("{subject} cannot be understood: {error}");
         let note = format!("this operator cannot understand the object, and leaves it alone: {error}");
         let story = vec![Chapter::new(true, "Undecodable", "Read", note)];
-        self.tell(subject, &reference(subject, uid), story).await;
+        self.tell(subject, uid, story).await;
     }
 }
 

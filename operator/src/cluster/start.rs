@@ -8,7 +8,6 @@ use bam_crds::names;
 use bam_crds::profile::ProfileKind;
 use clap::Parser;
 use k8s_openapi::NamespaceResourceScope;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource};
 use tokio::net::TcpListener;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 
 use super::api::Server;
 use super::cache::Changed;
+use super::events::Events;
 use super::facts::{PodFacts, ProfileFacts, RunFacts};
 use super::job::Trainer;
 use super::lease::{Candidate, Leadership};
@@ -29,7 +29,7 @@ use super::progress::{self, Told};
 use super::serve::{Health, Heartbeat, Readiness, serve};
 use super::unseen::Unseen;
 use super::watch::{Name, Reports, watch};
-use super::{BEAT, Clock, Cluster, Settings, queue, telemetry, wake};
+use super::{BEAT, Clock, Cluster, Settings, memory, queue, telemetry, wake};
 use crate::platform::{Subject, drive};
 
 const EXPERIMENTS: Name = Name { kind: "bamexperiments", readiness: "watch of bamexperiments" };
@@ -47,11 +47,14 @@ const WORKLOADS: Name = Name { kind: "workloads", readiness: "watch of workloads
 const RESYNC: Duration = Duration::from_mins(10);
 /// No answer is waited for longer, and no watch is silent for longer.
 const READ_PATIENCE: Duration = Duration::from_mins(5);
+/// At its end an operator waits no longer until its last events are written.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The main loop is stuck if it has not gone round for so many beats.
 const MISSED_BEATS: u32 = 12;
 
 /// Runs the operator until SIGTERM or SIGINT.
 pub async fn main() -> ExitCode {
+    memory::keep_small();
     let settings = Settings::parse();
     // Two providers in one program would be a panic at the first connection; this is the one.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -82,6 +85,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
 
     let mut over = stop.clone();
     let until = async move { drop(over.wait_for(|stop| *stop).await) };
+    tokio::spawn(memory::give_back());
     let server = tokio::spawn(serve(listener, reports.health.clone(), reports.metrics.clone(), until));
     operate(settings, Outside { client, clock: Clock::system(), name: name(), stop }, reports).await?;
     server.await??;
@@ -131,12 +135,12 @@ pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> 
     let mut candidate = settings
         .lease
         .map(|lease| Candidate::new(server.clone(), &client, clock.clone(), leadership.clone(), lease, name.clone()));
-    let reporter = Reporter { controller: names::OPERATOR.to_owned(), instance: Some(name) };
+    let mut telling = JoinSet::new();
+    let events = Events::start(&mut telling, &client, &leadership, &name);
     let cluster = Cluster {
         server,
-        leadership,
         clock,
-        recorder: Recorder::new(client, reporter),
+        events,
         trainer: Trainer { image: settings.trainer_image, pull_policy: settings.trainer_image_pull_policy },
         seen: seen.clone(),
         unseen: Unseen::default(),
@@ -181,6 +185,9 @@ pub async fn operate(settings: Settings, outside: Outside, reports: Reports) -> 
         why = keep(&mut candidate) => return Err(why.into()),
         ended = tasks.join_next() => return Err(lost(&ended)),
     }
+    // What happened until now is told, if anybody listens.
+    drop(cluster);
+    let _ = tokio::time::timeout(LAST_WORDS, telling.join_all()).await;
     if let Some(candidate) = &mut candidate {
         candidate.resign().await;
     }
@@ -356,16 +363,14 @@ async fn count(cluster: &Cluster) {
         let (queued, _) = *cluster.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut state = State::new(queued, cluster.failures().len());
         for ((namespace, _), facts) in cluster.seen.experiments.all() {
-            match &facts.experiment {
-                Ok(experiment) => {
-                    state.experiment(&namespace, experiment.status.as_ref().unwrap_or(&Default::default()))
-                }
+            match &facts.kept {
+                Ok(_) => state.experiment(&namespace, facts.phase),
                 Err(_) => state.undecodable(EXPERIMENTS.kind),
             }
         }
         for ((namespace, _), facts) in cluster.seen.runs.all() {
-            match &facts.run {
-                Ok((spec, status)) => state.run(&namespace, spec.role, status),
+            match &facts.kept {
+                Ok(_) => state.run(&namespace, facts.role, facts.phase, facts.progress.as_ref()),
                 Err(_) => state.undecodable(RUNS.kind),
             }
         }

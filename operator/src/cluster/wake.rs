@@ -2,24 +2,18 @@
 
 use std::sync::Arc;
 
-use bam_crds::BamExperiment;
-use bam_crds::experiment::DistillSpec;
 use bam_crds::profile::{ProfileKind, ProfileRef};
 
 use super::cache::Changed;
 use super::facts::{ClaimFacts, ExperimentFacts, Facts, RunFacts};
 use super::job;
 use super::observe::Seen;
-use crate::plan::experiment::is_halted;
 use crate::platform::Subject;
 
 /// An experiment changed: it, and those that name it as a teacher.
 pub fn by_experiment(seen: &Seen, changed: &Changed<ExperimentFacts>) -> Vec<Subject> {
     let (namespace, name) = &changed.key;
-    let names_it = |experiment: &BamExperiment| {
-        let mut teachers = experiment.spec.distill.iter().flat_map(DistillSpec::named_teachers);
-        teachers.any(|teacher| teacher.experiment.as_ref() == Some(name))
-    };
+    let names_it = |experiment: &ExperimentFacts| experiment.teachers.contains(name);
     let pupils = experiments(seen, namespace, names_it);
     pupils.into_iter().chain([Subject::experiment(namespace, name)]).chain(its_runs(seen, changed)).collect()
 }
@@ -44,27 +38,22 @@ pub fn by_run(seen: &Seen, changed: &Changed<RunFacts>) -> Vec<Subject> {
     let owners = known.flat_map(|facts| &facts.owners).map(|(owner, _)| Subject::experiment(namespace, owner));
     let mut subjects: Vec<_> = owners.chain([Subject::run(namespace, name)]).collect();
     // Its name may be free now, or it can be read: whoever waits for that is not known to it. It is rare.
-    if changed.before.as_ref().is_some_and(|facts| facts.living().is_none()) {
+    if changed.before.as_ref().is_some_and(|facts| !facts.is_living()) {
         subjects.extend(experiments(seen, namespace, |_| true));
     }
-    let standing =
-        |facts: &RunFacts| facts.living().map(|(_, status)| (status.phase, status.attempts, facts.reopened.clone()));
+    let standing = |facts: &RunFacts| facts.is_living().then(|| (facts.phase, facts.attempts, facts.reopened.clone()));
     if changed.before.as_ref().map(|facts| standing(facts)) == changed.after.as_ref().map(|facts| standing(facts)) {
         return subjects;
     }
-    let science = changed.after.as_ref().or(changed.before.as_ref()).and_then(|facts| {
-        let (spec, _) = facts.run.as_ref().ok()?;
-        Some(spec.config.as_ref()?.science_hash.clone())
-    });
+    let science = changed.after.as_ref().or(changed.before.as_ref()).and_then(|facts| facts.science_hash.clone());
     if let Some(hash) = science {
-        let pupils = seen.runs.within(namespace).into_iter().filter(|(_, run)| run.teachers().contains(&&hash));
+        let learns = |run: &RunFacts| run.is_living() && run.teachers.contains(&hash);
+        let pupils = seen.runs.within(namespace).into_iter().filter(|(_, run)| learns(run));
         subjects.extend(pupils.map(|(run, _)| Subject::run(namespace, run)));
     }
     // One that is halted makes no runs, and so does not come across those that others make and that it needs too.
-    subjects.extend(experiments(seen, namespace, |experiment| {
-        let distill = experiment.spec.distill.as_ref();
-        is_halted(experiment) || distill.is_some_and(|distill| !distill.teachers.is_empty())
-    }));
+    let may_wait = |experiment: &ExperimentFacts| experiment.is_halted() || experiment.names_teachers;
+    subjects.extend(experiments(seen, namespace, may_wait));
     subjects
 }
 
@@ -79,7 +68,7 @@ pub fn by_part<F: Facts>(changed: &Changed<F>) -> Vec<Subject> {
 pub fn by_claim(seen: &Seen, changed: &Changed<ClaimFacts>) -> Vec<Subject> {
     let (namespace, claim) = &changed.key;
     let runs = seen.runs.within(namespace).into_iter().filter(|(_, run)| {
-        run.living().is_some_and(|(spec, status)| !status.phase.is_final() && job::claim(spec).as_ref() == Some(claim))
+        !run.phase.is_final() && run.living().is_some_and(|(spec, _)| job::claim(&spec).as_ref() == Some(claim))
     });
     runs.map(|(run, _)| Subject::run(namespace, run)).collect()
 }
@@ -90,7 +79,7 @@ pub fn by_profile<F>(seen: &Seen, kind: ProfileKind, changed: &Changed<F>) -> Ve
     let names_it = |profile: &ProfileRef| profile.name == *name;
     match kind {
         ProfileKind::BamProfile => experiments(seen, namespace, |experiment| {
-            experiment.spec.compute.profile.as_ref().is_some_and(|it| it.kind == kind && names_it(it))
+            experiment.profile.as_ref().is_some_and(|it| it.kind == kind && names_it(it))
         }),
         ProfileKind::ClusterBamProfile => by_profiles(seen, kind, names_it),
     }
@@ -99,14 +88,14 @@ pub fn by_profile<F>(seen: &Seen, kind: ProfileKind, changed: &Changed<F>) -> Ve
 /// Profiles of a kind can be read, or no longer: the experiments that name one, of those that `names_it` takes.
 pub fn by_profiles(seen: &Seen, kind: ProfileKind, names_it: impl Fn(&ProfileRef) -> bool) -> Vec<Subject> {
     let all = seen.experiments.all().into_iter().filter(|(_, facts)| {
-        let profile = facts.living().and_then(|experiment| experiment.spec.compute.profile.as_ref());
+        let profile = facts.profile.as_ref().filter(|_| facts.is_living());
         profile.is_some_and(|profile| profile.kind == kind && names_it(profile))
     });
     all.map(|((namespace, name), _)| Subject::experiment(namespace, name)).collect()
 }
 
-fn experiments(seen: &Seen, namespace: &str, is_it: impl Fn(&BamExperiment) -> bool) -> Vec<Subject> {
+fn experiments(seen: &Seen, namespace: &str, is_it: impl Fn(&ExperimentFacts) -> bool) -> Vec<Subject> {
     let here = seen.experiments.within(namespace).into_iter();
-    let those = here.filter(|(_, facts)| facts.living().is_some_and(&is_it));
+    let those = here.filter(|(_, facts)| facts.is_living() && is_it(facts));
     those.map(|(name, _)| Subject::experiment(namespace, name)).collect()
 }

@@ -15,6 +15,9 @@ use super::facts::Facts;
 use super::metrics::Metrics;
 use super::serve::Health;
 
+/// So many objects a list brings at once: as it comes, each takes many times what is kept of it.
+const PAGE: u32 = 100;
+
 /// What a watch is called.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
@@ -49,7 +52,7 @@ pub async fn watch<F>(
     F: Facts,
     F::Object: Resource + ResourceExt + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut events = pin!(watch_objects(api, config).default_backoff());
+    let mut events = pin!(watch_objects(api, config.page_size(PAGE)).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {

@@ -1,19 +1,33 @@
 //! Which subject is looked at next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::Subject;
+
+/// So much later is the turn of what can wait. Under load it is overtaken for so long, and no longer.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// Subjects by the moment at which they are due. Each stands in it once; one that was taken comes back before it is
 /// taken again.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    due: BTreeSet<(Timestamp, Subject)>,
-    at: BTreeMap<Subject, Timestamp>,
+    /// By the moment at which they are due.
+    later: BTreeSet<(Timestamp, Arc<Subject>)>,
+    /// Those that were due when one was taken last, by their turn.
+    ready: BTreeSet<(Timestamp, Arc<Subject>)>,
+    places: BTreeMap<Arc<Subject>, Place>,
     /// Subjects that were taken, and when they are due again because of what happened since.
     taken: BTreeMap<Subject, Option<Timestamp>>,
+}
+
+/// Where a subject stands.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Later(Timestamp),
+    Ready,
 }
 
 impl Queue {
@@ -27,14 +41,18 @@ impl Queue {
         }
     }
 
-    /// One that is due.
-    pub(super) fn take(&mut self, now: Timestamp) -> Option<Subject> {
-        let (at, _) = self.due.first()?;
-        if *at > now {
-            return None;
+    /// One that is due: the one that has been for longest, but what can wait comes after what cannot.
+    pub(super) fn take(&mut self, now: Timestamp, can_wait: impl Fn(&Subject) -> bool) -> Option<Subject> {
+        while self.later.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((at, subject)) = self.later.pop_first()
+        {
+            let pause = if can_wait(&subject) { PATIENCE } else { SignedDuration::ZERO };
+            self.places.insert(subject.clone(), Place::Ready);
+            self.ready.insert((at.saturating_add(pause).unwrap_or(Timestamp::MAX), subject));
         }
-        let (_, subject) = self.due.pop_first()?;
-        self.at.remove(&subject);
+        let (_, subject) = self.ready.pop_first()?;
+        self.places.remove(&subject);
+        let subject = Arc::unwrap_or_clone(subject);
         self.taken.insert(subject.clone(), None);
         Some(subject)
     }
@@ -47,25 +65,30 @@ impl Queue {
         }
     }
 
-    /// When the next one is due.
+    /// When the next one is due, if none is.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.due.first().map(|(at, _)| *at)
+        self.later.first().map(|(at, _)| *at)
     }
 
     /// How many are due and were not taken.
     pub(super) fn due(&self, now: Timestamp) -> usize {
-        self.due.iter().take_while(|(at, _)| *at <= now).count()
+        self.ready.len() + self.later.iter().take_while(|(at, _)| *at <= now).count()
     }
 
     fn put(&mut self, subject: Subject, at: Timestamp) {
-        if let Some(before) = self.at.get(&subject) {
-            if *before <= at {
+        let subject = match self.places.remove_entry(&subject) {
+            None => Arc::new(subject),
+            Some((known, Place::Later(before))) if at < before => {
+                self.later.remove(&(before, known.clone()));
+                known
+            }
+            Some((known, place)) => {
+                self.places.insert(known, place);
                 return;
             }
-            self.due.remove(&(*before, subject.clone()));
-        }
-        self.at.insert(subject.clone(), at);
-        self.due.insert((at, subject));
+        };
+        self.places.insert(subject.clone(), Place::Later(at));
+        self.later.insert((at, subject));
     }
 }
 
@@ -77,6 +100,10 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn none(_: &Subject) -> bool {
+        false
+    }
+
     fn run(name: &str) -> Subject {
         Subject::run("", name)
     }
@@ -86,20 +113,20 @@ mod tests {
         let mut queue = Queue::default();
         queue.add([run("b"), run("b")], at(2));
         queue.add([run("a")], at(3));
-        assert_eq!(queue.take(at(1)), None);
+        assert_eq!(queue.take(at(1), none), None);
         assert_eq!(queue.next(), Some(at(2)));
-        assert_eq!(queue.take(at(3)), Some(run("b")));
-        assert_eq!(queue.take(at(3)), Some(run("a")));
-        assert_eq!(queue.take(at(3)), None);
+        assert_eq!(queue.take(at(3), none), Some(run("b")));
+        assert_eq!(queue.take(at(3), none), Some(run("a")));
+        assert_eq!(queue.take(at(3), none), None);
     }
 
     #[test]
     fn what_changes_while_it_is_looked_at_is_looked_at_again_but_only_afterwards() {
         let mut queue = Queue::default();
         queue.add([run("a")], at(1));
-        assert_eq!(queue.take(at(1)), Some(run("a")));
+        assert_eq!(queue.take(at(1), none), Some(run("a")));
         queue.add([run("a")], at(2));
-        assert_eq!(queue.take(at(9)), None);
+        assert_eq!(queue.take(at(9), none), None);
         queue.give_back(run("a"), Some(at(60)));
         assert_eq!(queue.next(), Some(at(2)));
     }
@@ -108,10 +135,34 @@ mod tests {
     fn a_change_does_not_wait_for_a_later_revisit() {
         let mut queue = Queue::default();
         queue.add([run("a")], at(1));
-        queue.take(at(1));
+        queue.take(at(1), none);
         queue.give_back(run("a"), Some(at(60)));
         queue.add([run("a")], at(5));
-        assert_eq!(queue.take(at(5)), Some(run("a")));
+        assert_eq!(queue.take(at(5), none), Some(run("a")));
         assert_eq!(queue.next(), None);
+    }
+    #[test]
+    fn what_can_wait_comes_after_what_cannot_but_not_for_ever() {
+        let new = |subject: &Subject| subject.name.starts_with("new");
+        let mut queue = Queue::default();
+        queue.add([run("new-1")], at(1));
+        queue.add([run("new-2")], at(2));
+        queue.add([run("begun-1")], at(3));
+        assert_eq!(queue.take(at(3), new), Some(run("begun-1")));
+        queue.add([run("begun-2")], at(4));
+        queue.add([run("begun-late")], at(700));
+        let order: Vec<_> = std::iter::from_fn(|| queue.take(at(700), new)).map(|subject| subject.name).collect();
+        assert_eq!(order, ["begun-2", "new-1", "new-2", "begun-late"]);
+    }
+
+    #[test]
+    fn all_that_are_due_are_counted() {
+        let mut queue = Queue::default();
+        queue.add([run("a"), run("b"), run("c")], at(1));
+        queue.add([run("d")], at(9));
+        queue.take(at(1), none);
+        queue.add([run("a"), run("b")], at(2));
+        assert_eq!(queue.due(at(3)), 2);
+        assert_eq!(queue.next(), Some(at(9)));
     }
 }

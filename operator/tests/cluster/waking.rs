@@ -1,14 +1,16 @@
 //! Who has to look when something has changed.
 
+use bam_crds::run::Role;
 use bam_operator::cluster::observe::Seen;
 use bam_operator::cluster::wake;
+use bam_operator::platform::Subject;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use crate::fixture::{RUN, experiment, guarded, job, put, run};
 
-fn names(subjects: Vec<bam_operator::platform::Subject>) -> Vec<String> {
+fn names(subjects: Vec<Subject>) -> Vec<String> {
     let mut names: Vec<_> = subjects.iter().map(ToString::to_string).collect();
     names.sort();
     names.dedup();
@@ -106,5 +108,43 @@ fn a_run_that_another_experiment_makes_wakes_those_that_are_halted_and_may_need_
     let woken = names(wake::by_run(&seen, &made));
     for name in ["experiment lab/idle", "experiment lab/late"] {
         assert!(woken.contains(&name.to_owned()), "{woken:?}");
+    }
+}
+
+#[test]
+fn what_is_under_way_goes_before_what_has_not_begun_and_what_is_over() {
+    let with_phase = |phase: &str| {
+        let mut experiment = experiment("exp", Value::Null);
+        experiment.0.as_mut().unwrap().status = Some(serde_json::from_value(json!({ "phase": phase })).unwrap());
+        experiment
+    };
+    for (phase, can_wait) in [
+        ("Pending", true),
+        ("CheckingInputs", false),
+        ("TrainingTeachers", false),
+        ("TrainingStudent", false),
+        ("Suspended", true),
+        ("Complete", true),
+        ("Failed", true),
+    ] {
+        let seen = Seen::default();
+        put(&seen.experiments, with_phase(phase));
+        assert_eq!(seen.can_wait(&Subject::experiment("lab", "exp")), can_wait, "an experiment that is {phase}");
+    }
+    for (what, role, status, has_job, can_wait) in [
+        ("a run of which nothing has begun", Role::Inputs, json!({}), false, true),
+        ("a student that has its teachers, and has not begun", Role::Student, json!({}), false, false),
+        ("a run that has a Job", Role::Inputs, json!({}), true, false),
+        ("a run that is tried again", Role::Inputs, json!({ "attempts": 1 }), false, false),
+        ("a student that is done", Role::Student, json!({ "phase": "Succeeded", "attempts": 1 }), true, true),
+    ] {
+        let seen = Seen::default();
+        let mut its = run("r", status);
+        its.spec.role = role;
+        put(&seen.runs, guarded(its));
+        if has_job {
+            put(&seen.jobs, job(1, "r", None));
+        }
+        assert_eq!(seen.can_wait(&Subject::run("lab", RUN)), can_wait, "{what}");
     }
 }

@@ -5,8 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::report::Stage;
-use bam_crds::run::{Role, RunPhase};
-use bam_crds::{BamExperimentStatus, BamRunStatus};
+use bam_crds::run::{Role, RunPhase, RunProgress};
 use prometheus::{IntGauge, IntGaugeVec, Registry};
 
 use super::{DECODED, ROLES, gauges, known, register, word};
@@ -48,15 +47,15 @@ impl State {
     }
 
     /// There is an experiment in this namespace that stands like this.
-    pub fn experiment(&mut self, namespace: &str, status: &BamExperimentStatus) {
-        *self.experiments.entry((namespace.to_owned(), word(status.phase))).or_default() += 1;
+    pub fn experiment(&mut self, namespace: &str, phase: ExperimentPhase) {
+        *self.experiments.entry((namespace.to_owned(), word(phase))).or_default() += 1;
     }
 
     /// There is a run in this namespace that stands like this. Its steps count while it trains.
-    pub fn run(&mut self, namespace: &str, role: Role, status: &BamRunStatus) {
-        *self.runs.entry((namespace.to_owned(), word(role), word(status.phase))).or_default() += 1;
-        let progress = status.progress.as_ref().filter(|progress| progress.stage == Stage::Training);
-        if let (RunPhase::Running, Some(progress)) = (status.phase, progress) {
+    pub fn run(&mut self, namespace: &str, role: Role, phase: RunPhase, progress: Option<&RunProgress>) {
+        *self.runs.entry((namespace.to_owned(), word(role), word(phase))).or_default() += 1;
+        let progress = progress.filter(|progress| progress.stage == Stage::Training);
+        if let (RunPhase::Running, Some(progress)) = (phase, progress) {
             let [done, total] = self.steps.entry(word(role)).or_default();
             *done = done.saturating_add_unsigned(progress.done);
             *total = total.saturating_add_unsigned(progress.total);
