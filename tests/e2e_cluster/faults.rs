@@ -76,6 +76,7 @@ fn a_teacher_s_trainer_killed_with_9_goes_on_where_it_was() {
     assert_eq!(kill(&pod(&namespace, &teacher).1, "bam-trainer"), 1);
     let (status, record) = last_record(&namespace, &teacher);
     assert_eq!((record.reason, record.exit_code), (None, Some(137)), "{record:?}");
+    assert!(record.log.iter().any(|line| line.contains("\"Training\"")), "what it said last: {record:?}");
     assert_eq!((status.failures.infrastructure, status.failures.application), (1, 0), "{status:?}");
     ends_as_if_nothing_had_been(&namespace, &["Teacher rte"]);
 }

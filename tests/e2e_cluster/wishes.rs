@@ -43,6 +43,9 @@ fn cancelled_it_is_over_for_good_and_the_next_one_goes_on_where_it_was() {
     assert!(!well && said.contains("what is cancelled is over: create a new experiment"), "{said}");
 
     namespace.apply(&slow(debug("wanted", &["rte"])));
+    namespace.run_when(&teacher, "says where it goes on", |status| {
+        status.progress.as_ref().is_some_and(|progress| progress.resumed_from >= 5)
+    });
     namespace.complete("wanted");
     let status = namespace.run_when(&teacher, "is done", |status| status.phase == RunPhase::Succeeded);
     assert_eq!(status.attempts, 2);
