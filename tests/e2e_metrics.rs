@@ -12,6 +12,7 @@ use bam_crds::run::{AttemptRecord, Role, RunPhase, RunProgress, Usage};
 use bam_crds::{BamExperimentStatus, BamRunStatus, ExitReason};
 use bam_operator::cluster::metrics::{ACTIONS, Metrics, REQUESTS, State};
 use bam_operator::cluster::serve::{Health, Heartbeat, Readiness, serve};
+use bam_operator::platform::Subject;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
@@ -19,8 +20,11 @@ use tokio::net::TcpListener;
 /// One second of an operator's life.
 fn live(metrics: &Metrics, second: u64) {
     let took = Duration::from_millis(second % 7);
-    metrics.reconciled("bamexperiment", true, took);
-    metrics.reconciled("bamrun", true, took);
+    for subject in [Subject::experiment("team", "exp"), Subject::run("team", "run-1")] {
+        metrics.standard().woken(&subject);
+        metrics.standard().begins(&subject);
+        metrics.standard().reconciled(&subject, true, took);
+    }
     ACTIONS.iter().for_each(|action| metrics.action(action, "done"));
     REQUESTS.iter().for_each(|(verb, kind)| metrics.api_call(verb, kind, "ok", took));
     metrics.watch_event("bamruns");

@@ -22,15 +22,15 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde::Serialize;
 
+use super::CONCURRENCY;
+
 mod gauges;
+mod standard;
 
 use gauges::Gauges;
 pub use gauges::State;
+pub use standard::Standard;
 
-/// What is reconciled.
-pub const CONTROLLERS: [&str; 2] = ["bamexperiment", "bamrun"];
-/// How a reconciliation ends.
-pub const RESULTS: [&str; 2] = ["success", "error"];
 /// What the operator does.
 pub const ACTIONS: [&str; 7] =
     ["create_run", "join_run", "reopen_run", "start_attempt", "stop_attempt", "remove_attempt", "remove_experiment"];
@@ -83,8 +83,6 @@ const USES: [&str; 4] = ["productive", "replayed", "wasted", "idle"];
 const ENDS: [ExperimentPhase; 3] = [ExperimentPhase::Complete, ExperimentPhase::Failed, ExperimentPhase::Cancelled];
 const ROLES: [Role; 3] = [Role::Inputs, Role::Teacher, Role::Student];
 
-/// Upper bounds in seconds. A reconciliation that changes nothing takes less than the first.
-const RECONCILE_SECONDS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0];
 /// Upper bounds in seconds: from a check of the inputs to a night of training.
 const TRAINING_SECONDS: [f64; 9] = [10.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 36_000.0, 86_400.0, 604_800.0];
 /// Upper bounds in seconds: what Kubernetes remembers of time is in whole ones.
@@ -95,9 +93,7 @@ const API_SECONDS: [f64; 8] = [0.005, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
 /// All metrics of one operator.
 pub struct Metrics {
     registry: Registry,
-    reconciliations: IntCounterVec,
-    reconcile_errors: IntCounterVec,
-    reconcile_seconds: HistogramVec,
+    standard: Standard,
     actions: IntCounterVec,
     attempts_started: IntCounterVec,
     attempts_ended: IntCounterVec,
@@ -135,22 +131,7 @@ impl Metrics {
             register(&registry, HistogramVec::new(options, labels).expect("a valid metric"))
         };
         let metrics = Self {
-            reconciliations: counters(
-                "controller_runtime_reconcile_total",
-                "Reconciliations of one experiment or run.",
-                &["controller", "result"],
-            ),
-            reconcile_errors: counters(
-                "controller_runtime_reconcile_errors_total",
-                "Reconciliations that failed.",
-                &["controller"],
-            ),
-            reconcile_seconds: seconds(
-                "controller_runtime_reconcile_time_seconds",
-                "Time of one reconciliation.",
-                &["controller"],
-                &RECONCILE_SECONDS,
-            ),
+            standard: Standard::new(&registry, CONCURRENCY),
             actions: counters("bam_actions_total", "Actions of plans, by what became of them.", &["action", "outcome"]),
             attempts_started: counters("bam_attempts_started_total", "Attempts begun.", &["role", "attempt"]),
             attempts_ended: counters(
@@ -238,8 +219,6 @@ impl Metrics {
         let roles = roles.each_ref().map(String::as_str);
         let reasons = ExitReason::ALL.map(word);
         let reasons: Vec<&str> = reasons.iter().map(String::as_str).chain(UNREPORTED).collect();
-        of_pairs(&self.reconciliations, &CONTROLLERS, &RESULTS);
-        of_each(&self.reconcile_errors, &CONTROLLERS);
         for histogram in [&self.attempt_seconds, &self.attempt_wait_seconds] {
             roles.iter().for_each(|role| drop(histogram.with_label_values(&[role])));
         }
@@ -258,14 +237,9 @@ impl Metrics {
         }
     }
 
-    /// A reconciliation ended, well or not: of one of [`CONTROLLERS`].
-    pub fn reconciled(&self, controller: &'static str, well: bool, took: Duration) {
-        let controller = known(&CONTROLLERS, controller);
-        self.reconciliations.with_label_values(&[controller, RESULTS[usize::from(!well)]]).inc();
-        self.reconcile_seconds.with_label_values(&[controller]).observe(took.as_secs_f64());
-        if !well {
-            self.reconcile_errors.with_label_values(&[controller]).inc();
-        }
+    /// What every operator counts: its queue, its passes, its requests.
+    pub fn standard(&self) -> &Standard {
+        &self.standard
     }
 
     /// An action of a plan was tried: one of [`ACTIONS`], one of [`OUTCOMES`].
@@ -347,6 +321,7 @@ impl Metrics {
     /// This operator does the work from now on.
     pub fn leads(&self) {
         self.leads.set(1);
+        self.standard.leads();
     }
 
     /// How things stand now. To be called when all watches have told of what there is, and then after every change or
@@ -358,6 +333,7 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format ([`prometheus::TEXT_FORMAT`]).
     pub fn render(&self) -> String {
+        self.standard.age();
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot write the metrics");
             String::new()
@@ -404,7 +380,10 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
     use prometheus::proto::MetricType;
 
+    use super::standard::{CODES, METHODS};
     use super::*;
+    use crate::platform::Subject;
+    use hyper::StatusCode;
 
     fn ended(reason: Option<ExitReason>, exit_code: Option<i32>) -> AttemptRecord {
         let (started_at, finished_at) = (Time(Timestamp::UNIX_EPOCH), Time(Timestamp::UNIX_EPOCH));
@@ -420,10 +399,19 @@ mod tests {
         }
     }
 
+    /// One of each controller.
+    fn subjects() -> [Subject; 2] {
+        [Subject::experiment("lab", "exp"), Subject::run("lab", "run-1")]
+    }
+
     /// After everything that can happen has happened.
     fn used() -> Metrics {
         let metrics = Metrics::new();
-        CONTROLLERS.iter().for_each(|controller| metrics.reconciled(controller, true, Duration::from_millis(3)));
+        for subject in subjects() {
+            metrics.standard().woken(&subject);
+            metrics.standard().begins(&subject);
+            metrics.standard().reconciled(&subject, true, Duration::from_millis(3));
+        }
         for (verb, kind) in REQUESTS {
             metrics.api_call(verb, kind, "ok", Duration::from_millis(30));
         }
@@ -451,9 +439,17 @@ mod tests {
     fn nothing_that_happens_makes_a_counter_with_new_labels() {
         let before = used().render().lines().count();
         let metrics = used();
-        for well in [true, false] {
-            CONTROLLERS.iter().for_each(|controller| metrics.reconciled(controller, well, Duration::ZERO));
+        let standard = metrics.standard();
+        for (well, subject) in [true, false].into_iter().flat_map(|well| subjects().map(|subject| (well, subject))) {
+            standard.woken(&subject);
+            standard.begins(&subject);
+            standard.reconciled(&subject, well, Duration::ZERO);
         }
+        for method in METHODS {
+            let codes = CODES.iter().map(|code| StatusCode::from_u16(*code).ok());
+            codes.chain([None]).for_each(|code| standard.requested(&method, code));
+        }
+        metrics.leads();
         ENDS.iter().for_each(|phase| metrics.experiment_ended(*phase, SignedDuration::ZERO));
         metrics.student_started(SignedDuration::ZERO);
         ACTIONS.iter().for_each(|action| OUTCOMES.iter().for_each(|outcome| metrics.action(action, outcome)));
@@ -472,13 +468,17 @@ mod tests {
         }
         PULL_RESULTS.iter().for_each(|result| metrics.progress_pull(result));
         assert_eq!(metrics.render().lines().count(), before);
-        assert!(!metrics.render().contains("\"other\""));
+        // Of an API server's answers some are counted as one.
+        let rendered = metrics.render();
+        let mut others = rendered.lines().filter(|line| line.contains("\"other\""));
+        assert!(others.all(|line| line.starts_with("rest_client_requests_total{code=\"other\"")), "{rendered}");
     }
 
     #[test]
     fn names_and_helps_are_as_prometheus_wants_them() {
         for (name, kind, help) in families() {
-            let prefixes = ["bam_", "process_", "controller_runtime_", "workqueue_"];
+            let prefixes =
+                ["bam_", "process_", "controller_runtime_", "workqueue_", "rest_client_", "leader_election_"];
             assert!(prefixes.iter().any(|prefix| name.starts_with(prefix)), "{name}");
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
             assert!(help.ends_with('.'), "{name}: {help}");
@@ -487,6 +487,68 @@ mod tests {
                 assert!(name.ends_with("_seconds"), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn what_dashboards_for_any_operator_ask_for_is_there_under_its_usual_name_and_labels() {
+        let rendered = used().render();
+        // Those of controller-runtime 0.22 and client-go 0.34 that a dashboard is drawn from. `workqueue_depth` is of the one
+        // queue, and the requests are all to one host.
+        for (name, labels) in [
+            ("controller_runtime_reconcile_total", "{controller=\"bamrun\",result=\"success\"}"),
+            ("controller_runtime_reconcile_errors_total", "{controller=\"bamrun\"}"),
+            ("controller_runtime_reconcile_time_seconds_bucket", "{controller=\"bamrun\",le=\"0.1\"}"),
+            ("controller_runtime_active_workers", "{controller=\"bamrun\"}"),
+            ("controller_runtime_max_concurrent_reconciles", "{controller=\"bamrun\"}"),
+            ("workqueue_depth", ""),
+            ("workqueue_adds_total", "{name=\"bamrun\"}"),
+            ("workqueue_retries_total", "{name=\"bamrun\"}"),
+            ("workqueue_queue_duration_seconds_bucket", "{name=\"bamrun\",le=\"0.1\"}"),
+            ("workqueue_work_duration_seconds_bucket", "{name=\"bamrun\",le=\"0.1\"}"),
+            ("workqueue_unfinished_work_seconds", "{name=\"bamrun\"}"),
+            ("workqueue_longest_running_processor_seconds", "{name=\"bamrun\"}"),
+            ("leader_election_master_status", "{name=\"bam-operator\"}"),
+            ("rest_client_requests_total", "{code=\"200\",method=\"GET\"}"),
+        ] {
+            let series = format!("\n{name}{labels} ");
+            assert!(rendered.contains(&series), "{series}\n{rendered}");
+        }
+    }
+
+    #[test]
+    fn a_subject_waits_is_worked_on_and_comes_again() {
+        let metrics = Metrics::new();
+        let (standard, [experiment, run]) = (metrics.standard(), subjects());
+        let says = |name: &str, controller: &str| {
+            let label = if name.starts_with("controller") { "controller" } else { "name" };
+            let series = format!("{name}{{{label}=\"{controller}\"}} ");
+            let text = metrics.render();
+            text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok()).unwrap()
+        };
+        standard.woken(&run);
+        standard.woken(&run);
+        assert_eq!(says("workqueue_adds_total", "bamrun"), 1.0, "it stands in the queue once");
+        assert_eq!(says("controller_runtime_active_workers", "bamrun"), 0.0);
+
+        standard.begins(&run);
+        assert_eq!(says("workqueue_queue_duration_seconds_count", "bamrun"), 1.0);
+        assert_eq!(says("controller_runtime_active_workers", "bamrun"), 1.0);
+        assert!(says("workqueue_unfinished_work_seconds", "bamrun") > 0.0);
+        assert!(says("workqueue_longest_running_processor_seconds", "bamrun") > 0.0);
+        standard.woken(&run);
+        assert_eq!(says("workqueue_adds_total", "bamrun"), 2.0, "what changes meanwhile is looked at again");
+
+        standard.reconciled(&run, false, Duration::from_millis(3));
+        assert_eq!(says("controller_runtime_active_workers", "bamrun"), 0.0);
+        assert_eq!(says("workqueue_unfinished_work_seconds", "bamrun"), 0.0);
+        assert_eq!(says("workqueue_retries_total", "bamrun"), 1.0);
+        assert_eq!(says("workqueue_work_duration_seconds_count", "bamrun"), 1.0);
+
+        standard.begins(&experiment);
+        standard.reconciled(&experiment, true, Duration::from_millis(3));
+        assert_eq!(says("workqueue_queue_duration_seconds_count", "bamexperiment"), 0.0, "time alone brought it here");
+        assert_eq!(says("workqueue_retries_total", "bamexperiment"), 0.0);
+        assert_eq!(says("workqueue_adds_total", "bamexperiment"), 0.0);
     }
 
     #[test]
@@ -546,7 +608,8 @@ mod tests {
         for file in ["dashboards/bam.json", "alerts/bam.yaml"] {
             let text = std::fs::read_to_string(chart.join(file)).unwrap();
             let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-            let prefixes = ["bam_", "process_", "controller_runtime_", "workqueue_"];
+            let prefixes =
+                ["bam_", "process_", "controller_runtime_", "workqueue_", "rest_client_", "leader_election_"];
             let asked: BTreeSet<_> =
                 words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).collect();
             assert!(asked.len() > 5, "{file}: {asked:?}");

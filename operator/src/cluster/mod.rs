@@ -11,6 +11,7 @@
 mod api;
 pub mod cache;
 mod clock;
+mod counted;
 mod error;
 mod events;
 mod execute;
@@ -178,10 +179,12 @@ impl Platform for Cluster {
             _ = woken.recv_many(&mut subjects, 4096) => {}
             () = tokio::time::sleep(until.unwrap_or(BEAT).min(BEAT)) => {}
         }
+        subjects.iter().for_each(|subject| self.metrics.standard().woken(subject));
         Ok(Some(subjects.into_iter().collect()))
     }
 
     async fn observe(&self, subject: &Subject) -> Result<Option<Observed>, Error> {
+        self.metrics.standard().begins(subject);
         let Subject { namespace, name, .. } = subject;
         let (look, undecodable) = match subject.kind {
             Kind::Experiment => {
@@ -267,13 +270,13 @@ impl Platform for Cluster {
         self.looks().remove(subject);
         let error = match result {
             Ok(()) => {
-                self.metrics.reconciled(controller(subject.kind), true, took);
+                self.metrics.standard().reconciled(subject, true, took);
                 self.failures().remove(subject);
                 return Ok(None);
             }
             Err(error) => error,
         };
-        self.metrics.reconciled(controller(subject.kind), false, took);
+        self.metrics.standard().reconciled(subject, false, took);
         let mut failures = self.failures();
         let failure = failures.entry(subject.clone()).or_insert(Failure { count: 0, refused: None });
         failure.count += 1;
@@ -282,14 +285,6 @@ impl Platform for Cluster {
         tracing::warn!("{subject}: {error}; tried again in {} s", pause.as_secs());
         let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::ZERO);
         Ok(Some(self.now().saturating_add(pause).unwrap_or(Timestamp::MAX)))
-    }
-}
-
-/// As controller-runtime would name it.
-fn controller(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Experiment => "bamexperiment",
-        Kind::Run => "bamrun",
     }
 }
 

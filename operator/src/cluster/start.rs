@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::api::Server;
 use super::cache::Changed;
+use super::counted::counted;
 use super::events::Events;
 use super::facts::{PodFacts, ProfileFacts, RunFacts};
 use super::job::Trainer;
@@ -78,9 +79,9 @@ pub async fn main() -> ExitCode {
 
 async fn run(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     let stop = stop_signal()?;
-    let client = client().await?;
-    let listener = TcpListener::bind(settings.listen).await?;
     let reports = reports();
+    let client = counted(client().await?, reports.metrics.clone());
+    let listener = TcpListener::bind(settings.listen).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %settings.listen, "bam-operator");
 
     let mut over = stop.clone();
