@@ -610,11 +610,6 @@ impl ExperimentPhase {
     pub fn is_final(self) -> bool {
         matches!(self, Self::Complete | Self::Failed | Self::Cancelled)
     }
-
-    /// Was something started, and will more happen?
-    pub fn is_under_way(self) -> bool {
-        matches!(self, Self::CheckingInputs | Self::TrainingTeachers | Self::TrainingStudent)
-    }
 }
 
 /// Where an experiment stands, written by the operator.

@@ -134,7 +134,7 @@ pub trait Platform {
         1
     }
 
-    /// Can this one wait while others are due? What was begun goes on before more is begun.
+    /// Can this one wait while others are due? Nothing of it has ended, so that nothing else may begin.
     fn can_wait(&self, _: &Subject) -> bool {
         false
     }

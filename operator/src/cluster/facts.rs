@@ -53,6 +53,8 @@ pub struct ExperimentFacts {
     pub deleting: bool,
     /// Where it stands.
     pub phase: ExperimentPhase,
+    /// Its runs that are not over, as far as its status says.
+    pub open_runs: Vec<String>,
     /// Nothing is begun for it, and what trains for it alone is stopped.
     halted: bool,
     /// It names teachers.
@@ -85,8 +87,10 @@ impl Facts for ExperimentFacts {
                 let distill = experiment.spec.distill.as_ref();
                 let named = distill.into_iter().flat_map(DistillSpec::named_teachers);
                 let phase = experiment.status.as_ref().map(|status| status.phase).unwrap_or_default();
+                let open = experiment.status.iter().flat_map(|it| &it.runs).filter(|run| !run.phase.is_final());
                 Self {
                     phase,
+                    open_runs: open.map(|run| run.name.clone()).collect(),
                     halted: is_halted(&experiment),
                     names_teachers: distill.is_some_and(|distill| !distill.teachers.is_empty()),
                     teachers: named.filter_map(|teacher| teacher.experiment).collect(),
@@ -110,6 +114,7 @@ impl ExperimentFacts {
             version,
             deleting: metadata.deletion_timestamp.is_some(),
             phase: ExperimentPhase::default(),
+            open_runs: Vec::new(),
             halted: false,
             names_teachers: false,
             teachers: Vec::new(),

@@ -56,17 +56,21 @@ impl Seen {
         }
     }
 
-    /// Has nothing of it begun, or is all of it over? What is between these goes first.
+    /// Can this one wait while others are due? Not if something of it has ended, so that something else may begin; but what
+    /// has nothing under way yet, what is over, and what is only to be told.
     pub fn can_wait(&self, Subject { kind, namespace, name }: &Subject) -> bool {
         match kind {
-            Kind::Experiment => self
-                .experiments
-                .get(namespace, name)
-                .is_some_and(|facts| !facts.phase.is_under_way() && facts.is_living()),
+            Kind::Experiment => self.experiments.get(namespace, name).is_some_and(|facts| {
+                let has_ended = |run: &String| self.runs.get(namespace, run).is_some_and(|run| run.phase.is_final());
+                facts.is_living() && !facts.open_runs.iter().any(has_ended)
+            }),
             Kind::Run => self.runs.get(namespace, name).is_some_and(|facts| {
+                let jobs = self.jobs.of_run(namespace, name);
+                let mut open = jobs.iter().filter(|(_, job)| job.number > facts.settled).peekable();
                 // Whom a student learns from is done: nothing else is left to be done for its experiment.
-                let is_new = facts.attempts == 0 && self.jobs.of_run(namespace, name).is_empty();
-                facts.is_living() && (facts.phase.is_final() || facts.role != Role::Student && is_new)
+                let is_new = facts.role != Role::Student && facts.attempts == 0 && open.peek().is_none();
+                let is_at_work = open.peek().is_some() && open.all(|(_, job)| job.end.is_none());
+                facts.is_living() && (facts.phase.is_final() || is_new || is_at_work)
             }),
         }
     }

@@ -112,39 +112,36 @@ fn a_run_that_another_experiment_makes_wakes_those_that_are_halted_and_may_need_
 }
 
 #[test]
-fn what_is_under_way_goes_before_what_has_not_begun_and_what_is_over() {
-    let with_phase = |phase: &str| {
-        let mut experiment = experiment("exp", Value::Null);
-        experiment.0.as_mut().unwrap().status = Some(serde_json::from_value(json!({ "phase": phase })).unwrap());
-        experiment
-    };
-    for (phase, can_wait) in [
-        ("Pending", true),
-        ("CheckingInputs", false),
-        ("TrainingTeachers", false),
-        ("TrainingStudent", false),
-        ("Suspended", true),
-        ("Complete", true),
-        ("Failed", true),
+fn something_that_has_ended_goes_before_what_has_not_begun_and_what_is_only_to_be_told() {
+    for (what, known, phase, can_wait) in [
+        ("nothing was begun", None, None, true),
+        ("its run was begun", Some("Pending"), Some("Running"), true),
+        ("its run has ended", Some("Running"), Some("Succeeded"), false),
+        ("its run has ended, and it was told so", Some("Succeeded"), Some("Succeeded"), true),
     ] {
         let seen = Seen::default();
-        put(&seen.experiments, with_phase(phase));
-        assert_eq!(seen.can_wait(&Subject::experiment("lab", "exp")), can_wait, "an experiment that is {phase}");
+        let mut its = experiment("exp", Value::Null);
+        let status =
+            known.map(|phase| json!({ "runs": [{ "name": RUN, "role": "Inputs", "tasks": [], "phase": phase }] }));
+        its.0.as_mut().unwrap().status = status.map(|status| serde_json::from_value(status).unwrap());
+        put(&seen.experiments, its);
+        phase.into_iter().for_each(|phase| put(&seen.runs, guarded(run("r", json!({ "phase": phase })))));
+        assert_eq!(seen.can_wait(&Subject::experiment("lab", "exp")), can_wait, "{what}");
     }
-    for (what, role, status, has_job, can_wait) in [
-        ("a run of which nothing has begun", Role::Inputs, json!({}), false, true),
-        ("a student that has its teachers, and has not begun", Role::Student, json!({}), false, false),
-        ("a run that has a Job", Role::Inputs, json!({}), true, false),
-        ("a run that is tried again", Role::Inputs, json!({ "attempts": 1 }), false, false),
-        ("a student that is done", Role::Student, json!({ "phase": "Succeeded", "attempts": 1 }), true, true),
+    let ended = Some("Complete");
+    for (what, role, status, its_job, can_wait) in [
+        ("a run of which nothing has begun", Role::Inputs, json!({}), None, true),
+        ("a student that has its teachers, and has not begun", Role::Student, json!({}), None, false),
+        ("a run that is at work", Role::Inputs, json!({}), Some(job(1, "r", None)), true),
+        ("a run whose Job is over", Role::Inputs, json!({}), Some(job(1, "r", ended)), false),
+        ("a run that is to be tried again", Role::Inputs, json!({ "attempts": 1 }), None, false),
+        ("a run that is over", Role::Student, json!({ "phase": "Succeeded" }), Some(job(1, "r", ended)), true),
     ] {
         let seen = Seen::default();
         let mut its = run("r", status);
         its.spec.role = role;
         put(&seen.runs, guarded(its));
-        if has_job {
-            put(&seen.jobs, job(1, "r", None));
-        }
+        its_job.into_iter().for_each(|job| put(&seen.jobs, job));
         assert_eq!(seen.can_wait(&Subject::run("lab", RUN)), can_wait, "{what}");
     }
 }
