@@ -30,6 +30,12 @@ pub enum DeviceError {
     /// A GPU was asked for and none can be used.
     #[error("BAM_DEVICE=cuda, but no GPU can be used: {0}")]
     NoGpu(String),
+    /// Several machines were given at once, each of which would train the same model.
+    #[error(
+        "this trainer computes on one machine, and was started on {0} at once (TPU_WORKER_HOSTNAMES): name an image with a \
+         trainer for such a slice in compute.image, or take a slice of one host"
+    )]
+    SeveralHosts(usize),
 }
 
 impl FromStr for Wanted {
@@ -58,6 +64,17 @@ impl fmt::Display for Choice {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let device = if self.device.is_cuda() { "cuda" } else { "cpu" };
         write!(to, "{device}: {}", self.why)
+    }
+}
+
+/// Refuses to be one of several hosts of a slice; `hosts` are their names with commas between them, or nothing.
+///
+/// # Errors
+/// If there are several.
+pub fn alone(hosts: &str) -> Result<(), DeviceError> {
+    match hosts.split(',').count() {
+        ..=1 => Ok(()),
+        hosts => Err(DeviceError::SeveralHosts(hosts)),
     }
 }
 

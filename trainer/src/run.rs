@@ -45,10 +45,11 @@ impl Machinery {
     /// Chooses the device and sets the threads; `threads` absent: all that the process may use.
     ///
     /// # Errors
-    /// If the device that was asked for in `BAM_DEVICE` cannot be used.
+    /// If the device that was asked for in `BAM_DEVICE` cannot be used, or there are several hosts in `TPU_WORKER_HOSTNAMES`.
     pub fn new(threads: Option<u32>, reporter: Reporter, interrupt: Interrupt) -> Result<Self, Failure> {
         let wanted = std::env::var("BAM_DEVICE").unwrap_or_default();
-        let chosen = wanted.parse().and_then(device::choose);
+        let hosts = std::env::var("TPU_WORKER_HOSTNAMES").unwrap_or_default();
+        let chosen = device::alone(&hosts).and_then(|()| wanted.parse()).and_then(device::choose);
         let chosen = chosen.map_err(|error| Failure::new(ExitReason::BadConfig, error.to_string()))?;
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.map_or_else(available, |threads| threads as usize);

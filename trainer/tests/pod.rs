@@ -161,3 +161,19 @@ fn a_run_that_is_done_is_done_also_if_nobody_can_be_told() {
     assert!(common::text(&output).contains("warning: no report: "), "{}", common::text(&output));
     assert!(fixture.run_folder(&config).join("manifest.json").exists());
 }
+
+#[test]
+fn on_several_hosts_of_a_slice_each_of_which_would_train_the_same_it_trains_nothing() {
+    let fixture = Fixture::new();
+    let config = fixture.config(&["rte"], SHORT, &[]);
+    let (mut command, report) = fixture.train_command(&config, "first");
+    let ended = command.env("TPU_WORKER_HOSTNAMES", "run-1-1-0.run-1,run-1-1-1.run-1").status().unwrap();
+    let report: RunReport = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert_eq!((ended.code(), report.reason), (Some(report.reason.code()), ExitReason::BadConfig));
+    assert!(report.message.contains("started on 2 at once"), "{}", report.message);
+    assert!(!fixture.run_folder(&config).exists());
+
+    // Google Kubernetes Engine's name of a host that is alone.
+    let (mut command, _) = fixture.train_command(&config, "second");
+    assert!(command.env("TPU_WORKER_HOSTNAMES", "localhost").status().unwrap().success());
+}
