@@ -6,10 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bam_crds::ExitReason;
 use bam_crds::experiment::ExperimentPhase;
 use bam_crds::report::Stage;
 use bam_crds::run::{AttemptRecord, Role, RunPhase, RunProgress, Usage};
-use bam_crds::{BamExperimentStatus, BamRunStatus, ExitReason};
 use bam_operator::cluster::metrics::{ACTIONS, Metrics, REQUESTS, State};
 use bam_operator::cluster::serve::{Health, Heartbeat, Readiness, serve};
 use bam_operator::platform::Subject;
@@ -38,9 +38,9 @@ fn live(metrics: &Metrics, second: u64) {
     metrics.experiment_ended(ExperimentPhase::Complete, SignedDuration::from_hours(1));
 
     let mut state = State::new(1, 0);
-    state.experiment("team", &BamExperimentStatus { phase: ExperimentPhase::TrainingTeachers, ..Default::default() });
+    state.experiment("team", ExperimentPhase::TrainingTeachers);
     let progress = Some(RunProgress::new(Stage::Training, second, 1000));
-    state.run("team", Role::Teacher, &BamRunStatus { phase: RunPhase::Running, progress, ..Default::default() });
+    state.run("team", Role::Teacher, RunPhase::Running, progress.as_ref());
     metrics.set_state(&state);
 }
 
