@@ -28,6 +28,7 @@ mod store;
 mod bucket;
 mod example;
 mod faults;
+mod lessons;
 mod obstacles;
 mod outage;
 mod placement;
