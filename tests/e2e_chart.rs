@@ -92,6 +92,7 @@ fn what_the_operator_may_do_in_a_namespace() -> BTreeSet<String> {
         each("patch", "bam.dev/bamruns/status"),
         each("get list watch create delete", "batch/jobs"),
         each("list watch", "/pods"),
+        each("create", "/services"),
         each("list watch", "/persistentvolumeclaims"),
         each("list watch", "/events"),
         each("create patch", "events.k8s.io/events"),

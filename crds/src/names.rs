@@ -14,6 +14,8 @@ pub const ATTEMPT_LABEL: &str = "bam.dev/attempt";
 pub const ROLE_LABEL: &str = "bam.dev/role";
 /// Label of a pod: the claim that it uses, as [`claim_label`] writes it.
 pub const CLAIM_LABEL: &str = "bam.dev/claim";
+/// Label of a pod that is one of several: the attempt whose pods share a slice, as [`slice_label`] writes it.
+pub const SLICE_LABEL: &str = "bam.dev/slice";
 /// Label of Jobs: the queue in which they wait for their turn. Kueue's.
 pub const QUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 /// Annotation of a run: the experiment that made it.
@@ -81,4 +83,21 @@ pub fn retry(experiment: &str, retry: u32) -> String {
 /// Name of a run's n-th attempt, counted from 1.
 pub fn attempt(run: &str, number: u32) -> String {
     format!("{run}-{number}")
+}
+
+/// Name of the Service by which the pods of a run find each other, if an attempt has several. It is this run's alone, and not
+/// that of one of the same name which was there before.
+pub fn service(run: &str, run_uid: &str) -> String {
+    format!("{run}-{:.8}", Digest::of_bytes(run_uid.as_bytes()).as_str())
+}
+
+/// What the pods of an attempt on several hosts have in common, and no others in the cluster: runs of two namespaces may have the
+/// same name.
+pub fn slice_label(service: &str, number: u32) -> String {
+    format!("{service}-{number}")
+}
+
+/// Name of a host of an attempt that has several, as its pod's, where Indexed Jobs and their Service are in use.
+pub fn host(attempt: &str, index: u32, service: &str) -> String {
+    format!("{attempt}-{index}.{service}")
 }

@@ -36,10 +36,15 @@ pub struct Accelerator {
 }
 
 impl Accelerator {
-    /// How many a pod has of them.
+    /// How many each pod has of them.
     pub fn count(&self) -> u32 {
-        let (gpus, chips) = (self.nvidia.as_ref().map(|it| it.count), self.tpu.as_ref().map(Tpu::chips));
+        let (gpus, chips) = (self.nvidia.as_ref().map(|it| it.count), self.tpu.as_ref().map(Tpu::chips_per_host));
         gpus.or(chips).unwrap_or_default()
+    }
+
+    /// The machines that an attempt needs at the same time: a pod runs on each.
+    pub fn hosts(&self) -> u32 {
+        self.tpu.as_ref().map_or(1, Tpu::hosts)
     }
 }
 
@@ -62,34 +67,60 @@ fn one() -> u32 {
     1
 }
 
-/// The slices that are one machine, which has as many chips as its topology: those of a torus in three dimensions are 2x2x1,
-/// those in two are one machine up to 2x4, and of a type that is not known here either may be. Source:
-/// <https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus>.
-const ONE_MACHINE: &str = "self.topology in (self.type in ['tpu-v4-podslice', 'tpu-v5p-slice', 'tpu7x'] ? ['2x2x1'] : self.type in ['tpu-v5-lite-device', 'tpu-v5-lite-podslice', 'tpu-v6e-slice'] ? ['1x1', '2x2', '2x4'] : ['1x1', '2x2', '2x4', '2x2x1'])";
-const NOT_ONE_MACHINE: &str = "is no slice of one machine, and a run trains on one: take 2x2x1 of tpu-v4-podslice, tpu-v5p-slice \
-                               and tpu7x, and 1x1, 2x2 or 2x4 of tpu-v5-lite-podslice and tpu-v6e-slice";
+/// The topologies of the types that are known here: those of a torus have three sides, the others are these. What is not known
+/// may have any. Source: <https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus>.
+const OF_ITS_TYPE: &str = "self.type in ['tpu-v4-podslice', 'tpu-v5p-slice', 'tpu7x'] ? self.topology.split('x').size() == 3 : self.type in ['tpu-v5-lite-podslice', 'tpu-v6e-slice'] ? self.topology in ['1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'] : self.type != 'tpu-v5-lite-device' || self.topology in ['1x1', '2x2', '2x4']";
+const NOT_OF_ITS_TYPE: &str = "is no topology of this type: tpu-v4-podslice, tpu-v5p-slice and tpu7x have three sides, like 2x2x1 or \
+                               2x2x4; tpu-v5-lite-podslice and tpu-v6e-slice have 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16 or 16x16, \
+                               and tpu-v5-lite-device the first three";
+/// As [`Tpu::hosts`] counts them: its chips are those of whole hosts.
+const WHOLE_HOSTS: &str = "[self.topology.split('x')].all(sides, [int(sides[0]) * int(sides[1]) * (sides.size() == 3 ? int(sides[2]) : 1)].all(chips, [has(self.chipsPerHost) ? self.chipsPerHost : sides.size() == 2 && chips <= 8 || chips <= 4 ? chips : 4].all(each, chips % each == 0 && chips / each <= 256)))";
+const NO_WHOLE_HOSTS: &str = "is not cut into 1 to 256 whole hosts, of 4 chips each, or one of up to 4 (in two dimensions up to 8): take \
+                              another topology, or say in `chipsPerHost` how many each host has";
+/// More pods an attempt does not have.
+const MOST_HOSTS: u32 = 256;
 
-/// A slice of TPU chips: one machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A slice of TPU chips. If it has several hosts, an attempt is one pod on each of them, all at the same time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": ONE_MACHINE, "message": NOT_ONE_MACHINE, "fieldPath": ".topology"}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": OF_ITS_TYPE, "message": NOT_OF_ITS_TYPE, "fieldPath": ".topology"},
+    {"rule": WHOLE_HOSTS, "message": NO_WHOLE_HOSTS, "fieldPath": ".topology"},
+]))]
 pub struct Tpu {
     /// The label `cloud.google.com/gke-tpu-accelerator` of their nodes, such as tpu-v5-lite-podslice.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL_VALUE_PATTERN))]
     pub kind: String,
-    /// The label `cloud.google.com/gke-tpu-topology` of their nodes: 1x1, 2x2, 2x4 or 2x2x1, by `type`.
+    /// The label `cloud.google.com/gke-tpu-topology` of their nodes, such as 2x4 or 2x2x4.
     #[schemars(length(max = 11), regex(pattern = TOPOLOGY_PATTERN))]
     pub topology: String,
+    /// Chips of each host. A node pool of ct6e-standard-4t with the topology 2x4 has two hosts with 4 chips each, for example.
+    /// Default: all chips of a slice of up to 4 chips, and of one in two dimensions of up to 8; otherwise 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub chips_per_host: Option<u32>,
 }
 
 /// What the shape of a slice looks like.
 pub const TOPOLOGY_PATTERN: &str = "^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2}){1,2}$";
 
 impl Tpu {
-    /// Its chips, all of which are in one machine.
+    /// All its chips.
     pub fn chips(&self) -> u32 {
         self.topology.split('x').filter_map(|side| side.parse::<u32>().ok()).fold(1, u32::saturating_mul)
+    }
+
+    /// The chips that one host has of them.
+    pub fn chips_per_host(&self) -> u32 {
+        let (chips, sides) = (self.chips(), self.topology.split('x').count());
+        let usual = if chips <= 4 || (sides == 2 && chips <= 8) { chips } else { 4 };
+        self.chips_per_host.unwrap_or(usual).max(1)
+    }
+
+    /// Its hosts: at least one, at most 256.
+    pub fn hosts(&self) -> u32 {
+        (self.chips() / self.chips_per_host()).clamp(1, MOST_HOSTS)
     }
 }
 

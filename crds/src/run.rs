@@ -59,6 +59,15 @@ pub struct BamRunSpec {
     pub pod: RunPod,
 }
 
+impl BamRunSpec {
+    /// The pods that an attempt has at the same time: one, or one on each host of a slice.
+    pub fn hosts(&self) -> u32 {
+        // A check of the inputs gets no accelerator.
+        let accelerator = self.pod.accelerator.as_ref().filter(|_| self.role != Role::Inputs);
+        accelerator.map_or(1, Accelerator::hosts)
+    }
+}
+
 /// What the pods of a run are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -182,7 +191,7 @@ pub struct BamRunStatus {
     pub usage: Usage,
 }
 
-/// Time that attempts took, by what came of it: seconds, times the accelerators of the pod (one without any counts as one).
+/// Time that attempts took, by what came of it: seconds, times the accelerators of all its pods (one without any counts as one).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {

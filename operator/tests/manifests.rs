@@ -83,9 +83,9 @@ fn what_an_api_server_refuses_is_refused_with_a_sentence() {
         ),
         ("distill: yes", "spec.distill: must be fields with values, not a single value, but is yes"),
         (
-            "compute: {accelerator: {tpu: {type: tpu-v5-lite-podslice, topology: 4x4}}}",
-            "spec.compute.accelerator.tpu.topology: \"4x4\" is no slice of one machine, and a run trains on one: take 2x2x1 of \
-             tpu-v4-podslice, tpu-v5p-slice and tpu7x, and 1x1, 2x2 or 2x4 of tpu-v5-lite-podslice and tpu-v6e-slice",
+            "compute: {accelerator: {tpu: {type: tpu-v4-podslice, topology: 2x2x4, chipsPerHost: 3}}}",
+            "spec.compute.accelerator.tpu.topology: \"2x2x4\" is not cut into 1 to 256 whole hosts, of 4 chips each, or one of up to 4 \
+             (in two dimensions up to 8): take another topology, or say in `chipsPerHost` how many each host has",
         ),
         (
             "compute: {accelerator: {tpu: {type: tpu-v5-lite-podslice, topology: v5e-8}}}",

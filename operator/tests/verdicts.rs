@@ -458,7 +458,7 @@ fn whole() -> [Value; 2] {
         "hyperparameters": {"dropoutSeed": 3},
         "model": {"pretrained": "tiny"},
         "storage": {"objectStore": {"uri": "s3://bucket/folder", "secretRef": {"name": "keys"}}},
-        "compute": {"accelerator": {"tpu": {"type": "tpu-v6e-slice", "topology": "2x4"}}},
+        "compute": {"accelerator": {"tpu": {"type": "tpu-v6e-slice", "topology": "2x4", "chipsPerHost": 4}}},
     });
     [of(distilled), of(folds)]
 }

@@ -190,7 +190,9 @@ fn each(compute: &ComputeSpec) -> String {
     if let Some(accelerator) = &compute.accelerator {
         let nvidia = accelerator.nvidia.as_ref();
         let kind = nvidia.and_then(|it| it.product.as_deref()).or(accelerator.tpu.as_ref().map(|it| it.kind.as_str()));
-        parts.push(format!("{} × {}", accelerator.count(), kind.unwrap_or("NVIDIA GPU")));
+        let hosts = Some(accelerator.hosts()).filter(|hosts| *hosts > 1);
+        let hosts = hosts.map(|hosts| format!(" on each of {hosts} hosts")).unwrap_or_default();
+        parts.push(format!("{} × {}{hosts}", accelerator.count(), kind.unwrap_or("NVIDIA GPU")));
     }
     let spot = if compute.spot == Some(true) { " on a spot machine" } else { "" };
     if parts.is_empty() && spot.is_empty() {
@@ -258,4 +260,31 @@ fn shape(experiment: &BamExperiment) -> String {
     };
     let students = if students == 1 { "1 student".to_owned() } else { format!("{students} students") };
     format!("{teachers}└─ {students}: {names}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_pod_asks_for_is_said() {
+        // (what the manifest says, what is said of it)
+        let cases = [
+            (json!({}), ""),
+            (json!({ "spot": true }), ", each on a spot machine"),
+            (json!({ "resources": { "requests": { "memory": "4Gi" } } }), ", each with memory 4Gi"),
+            (json!({ "accelerator": { "nvidia": {} } }), ", each with 1 × NVIDIA GPU"),
+            (
+                json!({ "accelerator": { "tpu": { "type": "tpu-v6e-slice", "topology": "2x4" } } }),
+                ", each with 8 × tpu-v6e-slice",
+            ),
+            (
+                json!({ "accelerator": { "tpu": { "type": "tpu-v6e-slice", "topology": "4x4" } } }),
+                ", each with 4 × tpu-v6e-slice on each of 4 hosts",
+            ),
+        ];
+        for (compute, said) in cases {
+            assert_eq!(each(&serde_json::from_value(compute.clone()).unwrap()), said, "{compute}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bam_crds::{BamExperiment, BamRun, BamRunSpec, names};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -105,15 +105,17 @@ impl Server {
         Ok(owners.into_iter().any(|owner| owner.uid == run.uid))
     }
 
-    /// Does this Job have a pod that has ended? Asked of the API server itself, as above.
+    /// Does this Job have a pod that has ended, but for those that were `heard` of? Asked of the API server itself, as above.
     ///
     /// # Errors
     /// If nobody can say.
-    pub async fn has_ended_pod(&self, run: Object<'_>, job_uid: &str) -> Result<bool, Error> {
+    pub async fn has_ended_pod(&self, run: Object<'_>, job_uid: &str, heard: &[String]) -> Result<bool, Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), run.namespace);
         let of_run = ListParams::default().labels(&format!("{}={}", names::RUN_LABEL, run.name));
         let found = self.call("list", "pods", &format!("look for pods of {}", run.name), api.list(&of_run)).await?;
-        let is_its = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.uid == job_uid);
+        let is_its = |pod: &Pod| {
+            pod.owner_references().iter().any(|owner| owner.uid == job_uid) && !heard.contains(&pod.name_any())
+        };
         let phase = |pod: Pod| pod.status.and_then(|status| status.phase).unwrap_or_default();
         let mut phases = found.items.into_iter().filter(is_its).map(phase);
         Ok(phases.any(|phase| phase == "Succeeded" || phase == "Failed"))
@@ -191,6 +193,17 @@ impl Server {
         let change = json!({ "metadata": { "uid": run.uid, "annotations": annotations } });
         let parameters = PatchParams { field_manager: Some(names::OPERATOR.to_owned()), ..PatchParams::default() };
         self.patch::<BamRun>("bamruns", run, &parameters, Patch::Merge(change)).await
+    }
+
+    /// Makes the Service by which the pods of a run find each other.
+    ///
+    /// # Errors
+    /// 409 if it is there.
+    pub async fn create_service(&self, namespace: &str, service: &Service) -> Result<(), Error> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = PostParams { field_manager: Some(names::OPERATOR.to_owned()), ..PostParams::default() };
+        let what = format!("make Service {}", service.name_any());
+        self.change("create", "services", &what, api.create(&parameters, service)).await.map(drop)
     }
 
     /// Makes an attempt's Job.

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::api::Object;
 use super::facts::{ExperimentFacts, RunFacts};
 use super::job::{self, Owner};
+use super::slice;
 use super::unseen::Known;
 use super::{Cluster, Error, JOBS, Look, RUNS, object, thing};
 use crate::plan::status::condition;
@@ -124,6 +125,10 @@ impl Cluster {
         let known = known.as_ref().map(|job| Known { uid: &job.uid, version: None });
         if self.unseen.awaits((JOBS, namespace, &name), known) {
             return Ok(Outcome::NotNow);
+        }
+        // Its name has the run's identity in it: what is there is this run's.
+        if let Some(service) = slice::service(namespace, &start.run, &run.uid, &spec) {
+            expect(self.server.create_service(namespace, &service).await, &[409], Outcome::DoneBefore)?;
         }
         let begun = self.server.create_job(namespace, &job).await.map(|metadata| {
             self.unseen.made((JOBS, namespace, &name), &metadata);

@@ -18,6 +18,7 @@ use kube::core::DeserializeGuard;
 use super::job::CONTAINER;
 use super::kept::Kept;
 use super::placement::Access;
+use super::slice::INDEX;
 use crate::plan::Reopened;
 use crate::plan::experiment::is_halted;
 use crate::plan::profile::Found;
@@ -264,6 +265,8 @@ pub struct JobFacts {
     pub run_uid: String,
     /// The attempt's number.
     pub number: u32,
+    /// How many pods it has at the same time: one on each host.
+    pub hosts: u32,
     /// When it was made.
     pub created_at: Timestamp,
     /// It is being removed.
@@ -303,6 +306,7 @@ impl Facts for JobFacts {
             run: label(&job.metadata, names::RUN_LABEL),
             run_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
             number: label(&job.metadata, names::ATTEMPT_LABEL).parse().unwrap_or_default(),
+            hosts: job.spec.as_ref().and_then(|spec| u32::try_from(spec.completions?).ok()).unwrap_or(1).max(1),
             created_at,
             deleting: job.metadata.deletion_timestamp.is_some(),
             queue: Some(label(&job.metadata, names::QUEUE_LABEL)).filter(|queue| !queue.is_empty()),
@@ -321,7 +325,7 @@ impl Facts for JobFacts {
     }
 }
 
-/// The pod of an attempt.
+/// A pod of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// The identity of its Job.
@@ -330,6 +334,8 @@ pub struct PodFacts {
     pub run: String,
     /// The attempt's number.
     pub number: u32,
+    /// Which host of the attempt it is, counted from 0.
+    pub index: u32,
     /// When it was made.
     pub created_at: Timestamp,
     /// Where its trainer listens, while it runs.
@@ -369,6 +375,8 @@ pub struct PodEnd {
     pub out_of_memory: bool,
     /// Its last word.
     pub report: Option<RunReport>,
+    /// Somebody took it away: its end is not one of the trainer's own accord.
+    pub disrupted: bool,
     /// What else is known: who evicted it, or the end of its log.
     pub note: String,
     /// The end of its log, as far as that is known.
@@ -387,10 +395,12 @@ impl Facts for PodFacts {
         let running = trainer.is_some_and(|it| it.state.as_ref().is_some_and(|state| state.running.is_some()));
         let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let annotations = pod.metadata.annotations.as_ref();
         Self {
             job_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
             run: label(&pod.metadata, names::RUN_LABEL),
             number: label(&pod.metadata, names::ATTEMPT_LABEL).parse().unwrap_or_default(),
+            index: annotations.and_then(|all| all.get(INDEX)?.parse().ok()).unwrap_or_default(),
             created_at,
             address: status.and_then(|status| status.pod_ip.clone()).filter(|_| running),
             waits: if running { None } else { Some(waits(pod, trainer)) },
@@ -434,6 +444,7 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
             code: Some(ended.exit_code),
             out_of_memory: ended.reason.as_deref() == Some("OOMKilled"),
             report,
+            disrupted: disruption.is_some(),
             note: if disrupted.is_empty() { tail } else { disrupted },
             log,
             held: held(pod, ended),
@@ -447,6 +458,7 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
         code: None,
         out_of_memory: false,
         report: None,
+        disrupted: disruption.is_some(),
         note: disrupted,
         log,
         held,

@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 
 use super::placement::{self, Claim};
+use super::slice;
 use crate::attempt;
 use crate::plan::{Rung, Start};
 
@@ -74,7 +75,7 @@ pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
         }),
         spec: Some(pod(run.spec, trainer)),
     };
-    Job {
+    let job = Job {
         metadata: ObjectMeta {
             name: Some(names::attempt(&start.run, start.number)),
             namespace: Some(run.namespace.to_owned()),
@@ -95,10 +96,15 @@ pub fn job(run: Owner<'_>, start: &Start, trainer: &Trainer) -> Job {
             ..JobSpec::default()
         }),
         status: None,
+    };
+    match run.spec.hosts() {
+        ..=1 => job,
+        hosts => slice::spread(job, run.uid, start, hosts),
     }
 }
 
-fn owner(run: &str, uid: &str) -> OwnerReference {
+/// A run as the owner of what is made for it.
+pub(super) fn owner(run: &str, uid: &str) -> OwnerReference {
     OwnerReference {
         api_version: BamRun::api_version(&()).into_owned(),
         kind: BamRun::kind(&()).into_owned(),
@@ -280,7 +286,8 @@ fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     }
 }
 
-fn field(path: &str) -> EnvVarSource {
+/// A field of the pod itself.
+pub(super) fn field(path: &str) -> EnvVarSource {
     let field = ObjectFieldSelector { api_version: None, field_path: path.to_owned() };
     EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }
 }

@@ -51,13 +51,14 @@ pub const WATCHED: [&str; 9] = [
 /// What can be of a form that it does not understand.
 pub const DECODED: [&str; 4] = ["bamexperiments", "bamruns", "bamprofiles", "clusterbamprofiles"];
 /// What it asks of the API server beside its watches.
-pub const REQUESTS: [(&str, &str); 15] = [
+pub const REQUESTS: [(&str, &str); 16] = [
     ("get", "bamexperiments"),
     ("delete", "bamexperiments"),
     ("patch", "bamexperiments/status"),
     ("create", "bamruns"),
     ("patch", "bamruns"),
     ("patch", "bamruns/status"),
+    ("create", "services"),
     ("get", "jobs"),
     ("create", "jobs"),
     ("delete", "jobs"),

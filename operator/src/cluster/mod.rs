@@ -6,9 +6,10 @@
 //!                                          progress
 //! ```
 //!
-//! The files without a client in them are pure: [`facts`], [`observe`], [`wake`], [`job`], [`placement`], [`profiles`], [`story`].
+//! The files without a client in them are pure: [`facts`], [`observe`], [`attempts`], [`wake`], [`job`], [`placement`], [`profiles`], [`slice`], [`story`].
 
 mod api;
+pub mod attempts;
 pub mod cache;
 mod clock;
 mod counted;
@@ -30,6 +31,7 @@ pub mod queue;
 pub mod receiver;
 pub mod serve;
 mod settings;
+pub mod slice;
 mod start;
 pub mod story;
 mod telemetry;
@@ -213,8 +215,8 @@ impl Platform for Cluster {
                 }
             }
             // Its Job is over, and the watch of pods has not said how: without its last word it would count as lost.
-            for job_uid in self.seen.ends_without_a_word(namespace, name) {
-                if self.server.has_ended_pod(object(subject, &look.uid), &job_uid).await? {
+            for (job_uid, heard) in self.seen.ends_without_a_word(namespace, name) {
+                if self.server.has_ended_pod(object(subject, &look.uid), &job_uid, &heard).await? {
                     return Ok(None);
                 }
             }

@@ -1,13 +1,12 @@
 //! From facts about objects to what the planner is told. Pure: looks at nothing but what it is given.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use bam_crds::report::Stage;
 use bam_crds::run::{Role, RunProgress};
-use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, BamRunStatus, Digest, names};
+use bam_crds::{BamExperiment, BamExperimentSpec, BamExperimentStatus, BamRunSpec, Digest, names};
 use k8s_openapi::jiff::Timestamp;
 
+use super::attempts::{Parts, attempts, hosts};
 use super::cache::Cache;
 use super::facts::{ClaimFacts, ExperimentFacts, HindranceFacts, JobFacts, PodFacts, RunFacts};
 use super::job;
@@ -17,8 +16,7 @@ use super::queue::WorkloadFacts;
 use crate::plan::Why;
 use crate::plan::experiment::{self, Run};
 use crate::plan::graph;
-use crate::plan::retry::{Disruption, Ending};
-use crate::plan::run::{self, Attempt, AttemptState, Stored, Teacher};
+use crate::plan::run::{self, Stored, Teacher};
 use crate::plan::teachers::{self, Registry};
 use crate::platform::{Kind, Subject};
 
@@ -155,9 +153,9 @@ impl Seen {
         unsettled.filter(|number| !seen(*number)).map(|number| names::attempt(name, number)).collect()
     }
 
-    /// The identities of the Jobs that are over, of attempts that did not end as far as the run's status says, and no pod of
-    /// which was seen to end.
-    pub fn ends_without_a_word(&self, namespace: &str, name: &str) -> Vec<String> {
+    /// The identities of the Jobs that are over, of attempts that did not end as far as the run's status says, and not all pods
+    /// of which were seen to end; with the names of those that were.
+    pub fn ends_without_a_word(&self, namespace: &str, name: &str) -> Vec<(String, Vec<String>)> {
         let Some(facts) = self.runs.get(namespace, name) else { return Vec::new() };
         if !facts.is_living() {
             return Vec::new();
@@ -165,8 +163,15 @@ impl Seen {
         let (jobs, pods) = (self.jobs.of_run(namespace, name), self.pods.of_run(namespace, name));
         let is_over = |job: &JobFacts| job.run_uid == facts.uid && job.number > facts.settled && job.end.is_some();
         let over = jobs.iter().map(|(_, job)| job).filter(|job| is_over(job));
-        let told = |job: &JobFacts| newest(&pods, |pod| pod.job_uid == job.uid).is_some_and(|pod| pod.end.is_some());
-        over.filter(|job| !told(job)).map(|job| job.uid.clone()).collect()
+        let without = over.filter_map(|job| {
+            let ended = hosts(&pods, |pod| pod.job_uid == job.uid).into_values().filter(|pod| pod.end.is_some());
+            if ended.count() >= job.hosts as usize {
+                return None;
+            }
+            let heard = pods.iter().filter(|(_, pod)| pod.job_uid == job.uid && pod.end.is_some());
+            Some((job.uid.clone(), heard.map(|(pod, _)| pod.clone()).collect()))
+        });
+        without.collect()
     }
 
     fn teachers(&self, namespace: &str, spec: &BamRunSpec) -> BTreeMap<Digest, Teacher> {
@@ -257,137 +262,4 @@ impl Registry for Namespace<'_> {
     fn run(&self, name: &str) -> Option<BamRunSpec> {
         Some(self.seen.runs.get(self.namespace, name)?.living()?.0)
     }
-}
-
-type Named<F> = [(String, Arc<F>)];
-
-/// What belongs to a run.
-struct Parts<'a> {
-    jobs: &'a Named<JobFacts>,
-    pods: &'a Named<PodFacts>,
-    hindrances: &'a Named<HindranceFacts>,
-    workloads: &'a Named<WorkloadFacts>,
-    claim: Option<&'a Claim>,
-}
-
-/// The attempts of a run, from its Jobs and their pods.
-fn attempts(
-    uid: &str,
-    status: &BamRunStatus,
-    parts: &Parts<'_>,
-    progress: Option<RunProgress>,
-    now: Timestamp,
-) -> BTreeMap<u32, Attempt> {
-    let mut attempts = BTreeMap::new();
-    // A Job of a run of the same name that is gone is none of this one's; nor is one with a number that cannot have been
-    // given yet, whoever made it: the next attempt, and the one after it, may have begun since the status was written.
-    let given = 1..=status.attempts.saturating_add(2);
-    let its = parts.jobs.iter().filter(|(_, it)| it.run_uid == uid && given.contains(&it.number));
-    let jobs: BTreeMap<u32, _> = its.map(|(_, it)| (it.number, it)).collect();
-    for (number, job) in &jobs {
-        let pod = newest(parts.pods, |pod| pod.job_uid == job.uid);
-        let state = match (pod, &job.end) {
-            (pod, None) if job.suspended && pod.is_none_or(|pod| pod.end.is_some()) => {
-                AttemptState::Queued(waits_for_turn(job, parts.workloads))
-            }
-            (None, None) => AttemptState::Starting(waits_for_pod(&job.uid, parts.hindrances)),
-            _ => explained(state(Some(job), pod, progress.clone(), now), pod, parts.claim),
-        };
-        let removable = !job.deleting;
-        // Its time in a queue is not time that it has to come to work in.
-        let started_at = job.started_at.filter(|_| job.queue.is_some()).unwrap_or(job.created_at);
-        attempts.insert(*number, Attempt { started_at, state, removable });
-    }
-    // The status speaks of an attempt only when its Job was seen, and somebody has asked for it: it was removed.
-    for number in settled(status) + 1..=status.attempts {
-        if jobs.contains_key(&number) {
-            continue;
-        }
-        let pod = newest(parts.pods, |pod| pod.number == number);
-        let started_at = pod.map_or(now, |pod| pod.created_at);
-        let state = match pod {
-            Some(pod) => explained(state(None, Some(pod), progress.clone(), now), Some(pod), parts.claim),
-            None => ended(Ending { note: "somebody removed its Job".to_owned(), ..Ending::unseen(now) }),
-        };
-        attempts.insert(number, Attempt { started_at, state, removable: false });
-    }
-    attempts
-}
-
-/// The last attempt of whose end the status tells.
-fn settled(status: &BamRunStatus) -> u32 {
-    status.history.last().map_or(0, |last| last.number)
-}
-
-/// A Job without a pod: it has none yet, or may have none.
-fn waits_for_pod(job: &str, hindrances: &Named<HindranceFacts>) -> String {
-    let its = hindrances.iter().map(|(_, hindrance)| hindrance).filter(|hindrance| hindrance.job_uid == job);
-    let last = its.max_by_key(|hindrance| hindrance.at);
-    last.map_or_else(|| "waits for its pod".to_owned(), |last| format!("waits for its pod: {}", last.message))
-}
-
-/// A Job that is held back: until there is quota for it, or by a person.
-fn waits_for_turn(job: &JobFacts, workloads: &Named<WorkloadFacts>) -> String {
-    let Some(queue) = &job.queue else {
-        return "is suspended by somebody: set spec.suspend of its Job to false".to_owned();
-    };
-    let its = workloads.iter().map(|(_, workload)| workload).find(|workload| workload.job_uid == job.uid);
-    match its.map(|workload| workload.waits.as_deref()) {
-        Some(Some(why)) if !why.is_empty() => format!("waits in the queue {queue}: {why}"),
-        Some(None) => format!("waits in the queue {queue}: it is its turn"),
-        _ => format!("waits in the queue {queue}"),
-    }
-}
-
-/// The scheduler does not say whose wish it is that pods share a node, or follow each other.
-fn explained(state: AttemptState, pod: Option<&PodFacts>, claim: Option<&Claim>) -> AttemptState {
-    let why = claim.filter(|_| pod.is_some_and(|pod| !pod.has_node)).and_then(Claim::why_wait);
-    match (state, why) {
-        (AttemptState::Starting(waits), Some(why)) => AttemptState::Starting(format!("{waits} ({why})")),
-        (state, _) => state,
-    }
-}
-
-fn newest(pods: &Named<PodFacts>, is_its: impl Fn(&PodFacts) -> bool) -> Option<&PodFacts> {
-    pods.iter().map(|(_, pod)| pod.as_ref()).filter(|pod| is_its(pod)).max_by_key(|pod| pod.created_at)
-}
-
-/// Where an attempt stands. The Job says whether it is over, the pod how it ended; one may be seen later than the other.
-fn state(
-    job: Option<&JobFacts>,
-    pod: Option<&PodFacts>,
-    progress: Option<RunProgress>,
-    now: Timestamp,
-) -> AttemptState {
-    let over = job.is_none_or(|job| job.end.is_some());
-    if let Some(at) = pod.and_then(PodFacts::lost_at).filter(|at| *at <= now) {
-        let note = "its machine was lost: it was told to stop, and nothing was heard of it since".to_owned();
-        return ended(Ending { note, ..Ending::unseen(at) });
-    }
-    match (over, pod) {
-        (true, Some(PodFacts { end: Some(end), .. })) => ended(Ending {
-            at: end.at,
-            code: end.code,
-            disruption: end.out_of_memory.then_some(Disruption::OutOfMemory),
-            steps: end.report.as_ref().map(|report| report.saved_steps).unwrap_or_default(),
-            report: end.report.clone(),
-            note: end.note.clone(),
-            log: end.log.clone(),
-            held: end.held,
-        }),
-        (_, Some(PodFacts { waits: Some(waits), end: None, .. })) => AttemptState::Starting(waits.clone()),
-        (_, Some(PodFacts { silent: Some(node), end: None, .. })) => AttemptState::Silent(node.clone()),
-        (_, Some(_)) => AttemptState::Running(progress.filter(|it| it.stage != Stage::Preparing || it.total > 0)),
-        (_, None) => {
-            let end = job.and_then(|job| job.end.as_ref());
-            let unseen = Ending::unseen(end.map_or(Timestamp::UNIX_EPOCH, |end| end.at));
-            let succeeded = end.is_some_and(|end| end.succeeded);
-            let note = end.map(|end| end.message.clone()).unwrap_or_default();
-            ended(Ending { code: succeeded.then_some(0), note, ..unseen })
-        }
-    }
-}
-
-fn ended(ending: Ending) -> AttemptState {
-    AttemptState::Ended(Box::new(ending))
 }

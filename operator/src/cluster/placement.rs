@@ -232,7 +232,7 @@ fn equip(pod: &mut PodSpec, accelerator: &Accelerator) {
     for container in &mut pod.containers {
         let limits = container.resources.get_or_insert_default().limits.get_or_insert_default();
         limits.extend(accelerator.nvidia.as_ref().map(|gpus| count(GPU, gpus.count)));
-        limits.extend(accelerator.tpu.as_ref().map(|tpu| count(TPU, tpu.chips())));
+        limits.extend(accelerator.tpu.as_ref().map(|tpu| count(TPU, tpu.chips_per_host())));
     }
     if accelerator.nvidia.is_some() {
         prepare_for_gpus(pod);

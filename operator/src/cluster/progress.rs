@@ -84,6 +84,8 @@ pub async fn follow(
             .pods
             .all()
             .into_iter()
+            // Of several hosts the first one speaks for all.
+            .filter(|(_, pod)| pod.index == 0)
             .filter_map(|((namespace, _), pod)| {
                 let address = pod.address.clone()?;
                 Some(((namespace, pod.run.clone()), address))

@@ -35,8 +35,8 @@ pub fn of(spec: &BamRunSpec, status: &BamRunStatus, ending: &Ending) -> Usage {
     }
 }
 
-/// How many accelerators a pod of the run has: also what else it asks for that has a domain before it. At least one: a pod
-/// without any is paid for as well.
+/// How many accelerators an attempt of the run has, on all its hosts: also what else its pods ask for that has a domain before
+/// it. At least one: a pod without any is paid for as well.
 fn accelerators(spec: &BamRunSpec) -> u64 {
     if spec.role == Role::Inputs {
         return 1;
@@ -44,5 +44,5 @@ fn accelerators(spec: &BamRunSpec) -> u64 {
     let limits = spec.pod.resources.limits.iter();
     let counts = limits.filter(|(name, _)| name.contains('/')).filter_map(|(_, count)| count.0.parse::<u64>().ok());
     let accelerators = spec.pod.accelerator.as_ref().map_or(0, Accelerator::count);
-    (counts.sum::<u64>() + u64::from(accelerators)).max(1)
+    (counts.sum::<u64>() + u64::from(accelerators)).max(1) * u64::from(spec.hosts())
 }

@@ -3,14 +3,14 @@
 use bam_crds::ExitReason;
 use bam_operator::cluster::observe::Seen;
 use bam_operator::plan::Why;
-use bam_operator::plan::retry::{Disruption, Ending};
+use bam_operator::plan::retry::Ending;
 use bam_operator::plan::run::{Attempt, AttemptState, Observed};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
-use crate::fixture::{RUN, container, experiment, guarded, job, pod, put, run, terminated};
+use crate::fixture::{RUN, container, experiment, guarded, job, pod, put, run, terminated, told_of};
 
 fn now() -> Timestamp {
     "2027-01-15T09:00:00Z".parse().unwrap()
@@ -123,20 +123,7 @@ fn an_attempt_stands_as_its_job_and_its_pod_say() {
             put(&seen.pods, pod(1, status));
         }
         let attempt = observed(&seen).attempts.remove(&1).unwrap();
-        let state = match &attempt.state {
-            AttemptState::Starting(waits) => format!("starting: {waits}"),
-            AttemptState::Queued(waits) => format!("queued: {waits}"),
-            AttemptState::Running(_) => "running".to_owned(),
-            AttemptState::Silent(node) => format!("silent on {node}"),
-            AttemptState::Ended(ending) => {
-                let code = ending.code.map(|code| format!(" {code}")).unwrap_or_default();
-                let memory = if ending.disruption == Some(Disruption::OutOfMemory) { " out of memory" } else { "" };
-                let report = ending.report.as_ref().map(|report| format!(": {}", report.message)).unwrap_or_default();
-                let note = if ending.note.is_empty() { String::new() } else { format!("; {}", ending.note) };
-                format!("ended{code}{memory}{report}{note}")
-            }
-        };
-        assert_eq!(state, told, "{what}");
+        assert_eq!(told_of(&attempt.state), told, "{what}");
         assert!(attempt.removable, "{what}");
     }
 }

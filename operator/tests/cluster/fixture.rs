@@ -3,6 +3,9 @@
 use bam_crds::{BamExperiment, BamRun};
 use bam_operator::cluster::cache::Cache;
 use bam_operator::cluster::facts::Facts;
+use bam_operator::cluster::slice::INDEX;
+use bam_operator::plan::retry::Disruption;
+use bam_operator::plan::run::AttemptState;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -94,6 +97,14 @@ pub fn pod(number: u32, status: Value) -> Pod {
     .unwrap()
 }
 
+/// The same as one of several hosts.
+pub fn of_host(index: u32, mut pod: Pod) -> Pod {
+    pod.metadata.name = pod.metadata.name.map(|name| format!("{name}-{index}"));
+    pod.metadata.uid = pod.metadata.uid.map(|uid| format!("{uid}-{index}"));
+    pod.metadata.annotations = Some([(INDEX.to_owned(), index.to_string())].into());
+    pod
+}
+
 /// A trainer's container in this state.
 pub fn container(state: Value) -> Value {
     json!({ "containerStatuses": [{
@@ -113,4 +124,21 @@ where
     F::Object: ResourceExt,
 {
     cache.apply(Event::Apply(object));
+}
+
+/// Where an attempt stands, in a few words.
+pub fn told_of(state: &AttemptState) -> String {
+    match state {
+        AttemptState::Starting(waits) => format!("starting: {waits}"),
+        AttemptState::Queued(waits) => format!("queued: {waits}"),
+        AttemptState::Running(_) => "running".to_owned(),
+        AttemptState::Silent(node) => format!("silent on {node}"),
+        AttemptState::Ended(ending) => {
+            let code = ending.code.map(|code| format!(" {code}")).unwrap_or_default();
+            let memory = if ending.disruption == Some(Disruption::OutOfMemory) { " out of memory" } else { "" };
+            let report = ending.report.as_ref().map(|report| format!(": {}", report.message)).unwrap_or_default();
+            let note = if ending.note.is_empty() { String::new() } else { format!("; {}", ending.note) };
+            format!("ended{code}{memory}{report}{note}")
+        }
+    }
 }

@@ -7,5 +7,6 @@ mod hindrances;
 mod jobs;
 mod placements;
 mod profiles;
+mod slices;
 mod stories;
 mod waking;

@@ -9,6 +9,7 @@ use bam_crds::run::Role;
 use bam_operator::cluster::job::{self, Owner, Trainer};
 use bam_operator::cluster::observe::Seen;
 use bam_operator::cluster::placement::{Access, Claim};
+use bam_operator::cluster::slice;
 use bam_operator::manifest;
 use bam_operator::plan::run::AttemptState;
 use bam_operator::plan::{Start, graph};
@@ -51,11 +52,14 @@ fn job_of(spec: &BamRunSpec, access: Access) -> Job {
 }
 
 /// The file, what the manifest says, and who can use the claim.
-const JOBS: [(&str, &str, Access); 19] = [
+const JOBS: [(&str, &str, Access); 27] = [
     ("cpu", "", Access::Anywhere),
     ("nvidia", "compute: {accelerator: {nvidia: {}}}", Access::Anywhere),
     ("nvidia-t4", "compute: {accelerator: {nvidia: {product: Tesla-T4}}}", Access::Anywhere),
     ("nvidia-a100", "compute: {accelerator: {nvidia: {product: NVIDIA-A100-SXM4-40GB}}}", Access::Anywhere),
+    ("nvidia-a100-80gb", "compute: {accelerator: {nvidia: {product: NVIDIA-A100-SXM4-80GB}}}", Access::Anywhere),
+    ("nvidia-h200", "compute: {accelerator: {nvidia: {product: NVIDIA-H200}}}", Access::Anywhere),
+    ("nvidia-b200", "compute: {accelerator: {nvidia: {product: NVIDIA-B200}}}", Access::Anywhere),
     ("nvidia-h100-x8-gke", H100_X8, Access::Anywhere),
     (
         "nvidia-l4-spot",
@@ -67,6 +71,23 @@ const JOBS: [(&str, &str, Access); 19] = [
     (
         "tpu-v5e-one-chip",
         "compute: {accelerator: {tpu: {type: tpu-v5-lite-podslice, topology: 1x1}}}",
+        Access::Anywhere,
+    ),
+    ("tpu-v6e-x8", "compute: {accelerator: {tpu: {type: tpu-v6e-slice, topology: 2x4}}}", Access::Anywhere),
+    ("tpu-v4-four-hosts", "compute: {accelerator: {tpu: {type: tpu-v4-podslice, topology: 2x2x4}}}", Access::Anywhere),
+    (
+        "tpu-v5e-four-hosts",
+        "compute: {accelerator: {tpu: {type: tpu-v5-lite-podslice, topology: 4x4}}}",
+        Access::Anywhere,
+    ),
+    (
+        "tpu-v5e-two-hosts",
+        "compute: {accelerator: {tpu: {type: tpu-v5-lite-podslice, topology: 2x4, chipsPerHost: 4}}}",
+        Access::Anywhere,
+    ),
+    (
+        "tpu-v6e-eight-hosts-spot",
+        "compute: {spot: true, accelerator: {tpu: {type: tpu-v6e-slice, topology: 4x8}}}\nqueueName: team-a",
         Access::Anywhere,
     ),
     ("tpu-v5p", "compute: {accelerator: {tpu: {type: tpu-v5p-slice, topology: 2x2x1}}}", Access::Anywhere),
@@ -114,11 +135,13 @@ fn every_accelerator_has_its_job() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     for (name, lines, access) in JOBS {
         let role = if name.starts_with("inputs") { Role::Inputs } else { Role::Student };
-        let mut job = serde_json::to_value(job_of(&made(role, lines), access)).unwrap();
+        let spec = made(role, lines);
+        let mut job = serde_json::to_value(job_of(&spec, access)).unwrap();
         // What the trainer is told is another test's matter.
         job["spec"]["template"]["metadata"]["annotations"]["bam.dev/config"] = "…".into();
         let said: String = lines.trim().lines().map(|line| format!("# {line}\n")).collect();
-        let yaml = said + &serde_saphyr::to_string(&job).unwrap();
+        let service = slice::service("lab", RUN, "r", &spec).map(|it| serde_saphyr::to_string(&it).unwrap() + "---\n");
+        let yaml = said + &service.unwrap_or_default() + &serde_saphyr::to_string(&job).unwrap();
         let path = folder.join(format!("{name}.yaml"));
         if update {
             fs::write(&path, &yaml).unwrap();

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use bam_crds::{BamExperiment, BamRun};
 use bam_operator::cluster::observe::Seen;
+use bam_operator::cluster::slice::INDEX;
 use bam_operator::plan::experiment;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -163,13 +164,20 @@ impl Lab {
 
     /// A pod of an attempt of a run that ended, with its log.
     pub fn pod(&self, run: &str, attempt: u32, log: &str) {
-        let name = format!("{run}-{attempt}-x7k2p");
+        self.host(run, attempt, 0, log);
+    }
+
+    /// The same of one host of several, the first of which began first.
+    pub fn host(&self, run: &str, attempt: u32, index: u32, log: &str) {
+        let name = format!("{run}-{attempt}-{index}-x7k2p");
+        let annotations = json!({ INDEX: index.to_string() });
         let container = json!({ "name": "trainer", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": { "terminated": { "exitCode": 0, "finishedAt": "2027-01-15T08:00:00Z" } } });
         self.server.put(
             "pods",
             json!({ "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": name, "namespace": "lab", "uid": name, "creationTimestamp": "2027-01-15T07:00:00Z",
+            "metadata": { "name": name, "namespace": "lab", "uid": name, "annotations": annotations,
+                "creationTimestamp": format!("2027-01-15T07:00:0{index}Z"),
                 "labels": { "bam.dev/run": run, "bam.dev/attempt": attempt.to_string() } },
             "spec": { "containers": [] }, "status": { "phase": "Succeeded", "containerStatuses": [container] } }),
         );

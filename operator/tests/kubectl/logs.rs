@@ -11,6 +11,8 @@ fn lab() -> Lab {
     lab.pod(&runs[1], 1, "rte, first attempt\n");
     lab.pod(&runs[1], 2, "rte, second attempt\nand its second line\n");
     lab.pod(&runs[2], 1, "mrpc trains\n");
+    // Of several hosts the first one tells.
+    lab.host(&runs[2], 1, 1, "mrpc trains on another host too\n");
     lab
 }
 

@@ -64,9 +64,15 @@ fn every_accelerator_of_a_pod_counts() {
     let cost = usage::of(&spec, &status(0, None), &held(said(ExitReason::Completed, "")));
     assert_eq!((cost.productive_seconds, cost.idle_seconds), (800, 56));
 
-    let tpu = Tpu { kind: "tpu-v5-lite-podslice".to_owned(), topology: "2x4".to_owned() };
+    let tpu = Tpu { kind: "tpu-v5-lite-podslice".to_owned(), topology: "2x4".to_owned(), chips_per_host: None };
     spec.pod.resources.limits.clear();
     spec.pod.accelerator = Some(Accelerator { tpu: Some(tpu), nvidia: None });
     let cost = usage::of(&spec, &status(0, None), &held(said(ExitReason::Completed, "")));
     assert_eq!((cost.productive_seconds, cost.idle_seconds), (800, 56));
+
+    // Four hosts with four chips each.
+    let slice = Tpu { kind: "tpu-v5-lite-podslice".to_owned(), topology: "4x4".to_owned(), chips_per_host: None };
+    spec.pod.accelerator = Some(Accelerator { tpu: Some(slice), nvidia: None });
+    let cost = usage::of(&spec, &status(0, None), &held(said(ExitReason::Completed, "")));
+    assert_eq!((cost.productive_seconds, cost.idle_seconds), (1600, 112));
 }

@@ -156,13 +156,14 @@ async fn pods(cluster: &Cluster, runs: &[&RunSummary]) -> Result<Vec<Pod>, Exit>
     Ok(all)
 }
 
-/// The pod of a run's newest attempt, or of one so many `back`.
+/// The pod of a run's newest attempt, or of one so many `back`; of several hosts that of the first one.
 fn newest<'a>(pods: &'a [Pod], run: &str, back: usize) -> Option<&'a Pod> {
     let its = pods.iter().filter(|pod| pod.labels().get(names::RUN_LABEL).is_some_and(|of| of == run));
     let mut attempts: BTreeMap<u32, &Pod> = BTreeMap::new();
     for pod in its {
         let newest = attempts.entry(PodFacts::of(pod).number).or_insert(pod);
-        if newest.creation_timestamp() < pod.creation_timestamp() {
+        let rank = |pod: &Pod| (std::cmp::Reverse(PodFacts::of(pod).index), pod.creation_timestamp());
+        if rank(newest) < rank(pod) {
             *newest = pod;
         }
     }
