@@ -60,7 +60,8 @@ pub fn tail(text: &str) -> Vec<String> {
     tail.lines()
 }
 
-fn is_progress(line: &str) -> bool {
+/// Is this a line of progress, and no sentence for a person?
+pub fn is_progress(line: &str) -> bool {
     serde_json::from_str::<Progress>(line).is_ok()
 }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use bam_crds::experiment::{DistillSpec, ExperimentPhase};
 use bam_crds::profile::{Profile, ProfileRef};
 use bam_crds::run::{Role, RunPhase, RunProgress};
-use bam_crds::{BamExperiment, BamRun, BamRunSpec, BamRunStatus, Digest, RunReport, names};
+use bam_crds::{BamExperiment, BamRun, BamRunSpec, BamRunStatus, Digest, RunReport, log, names};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Event, PersistentVolumeClaim, Pod,
@@ -511,8 +511,15 @@ fn waits(pod: &Pod, trainer: Option<&ContainerStatus>) -> String {
     message.map_or_else(|| "waits for a node".to_owned(), |message| format!("waits for a node: {message}"))
 }
 
+/// So many bytes of a log become a termination message, where there is no other, cut wherever it may be.
+/// Source: <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>.
+const CUT: usize = 2048;
+
+/// The last sentence of a log. How far it was says nothing of why it ended.
 fn last_line(text: &str) -> String {
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let whole = text.lines().skip(usize::from(text.len() >= CUT));
+    let is_sentence = |line: &&str| !line.trim().is_empty() && !log::is_progress(line);
+    let line = whole.filter(is_sentence).last().unwrap_or_default();
     line.trim().chars().take(512).collect()
 }
 

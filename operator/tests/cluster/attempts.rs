@@ -1,6 +1,7 @@
 //! What the planner is told of attempts, from their Jobs and pods.
 
 use bam_crds::ExitReason;
+use bam_crds::report::{Progress, Stage};
 use bam_operator::cluster::observe::Seen;
 use bam_operator::plan::Why;
 use bam_operator::plan::retry::Ending;
@@ -42,6 +43,7 @@ fn with_ready(mut status: Value, ready: &str, reason: Option<&str>) -> Value {
 #[test]
 fn an_attempt_stands_as_its_job_and_its_pod_say() {
     let said = serde_json::to_string(&bam_crds::RunReport::new(ExitReason::BadData, "row 7 has no label")).unwrap();
+    let progress = serde_json::to_string(&Progress::new(Stage::Training, 7, 120)).unwrap();
     let running = || container(json!({ "running": {} }));
     // (what, how the Job ended, the pod's status, what the planner is told)
     type Case = (&'static str, Option<&'static str>, Option<Value>, &'static str);
@@ -100,6 +102,12 @@ fn an_attempt_stands_as_its_job_and_its_pod_say() {
             Some("Failed"),
             Some(terminated(139, "Error", "a\nsegfault\n")),
             "ended 139; segfault",
+        ),
+        (
+            "how far it was says nothing of why it ended, also where the kubelet has cut it",
+            Some("Failed"),
+            Some(terminated(137, "Error", &format!("{}\n{progress}\n{progress}\n", "5}".repeat(1024)))),
+            "ended 137",
         ),
         (
             "memory that ran out is told by the kubelet",
