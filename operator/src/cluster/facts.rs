@@ -436,7 +436,9 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
     if let Some(ended) = trainer.and_then(|it| it.state.as_ref()?.terminated.as_ref()) {
         let said = ended.message.clone().unwrap_or_default();
         let report: Option<RunReport> = serde_json::from_str(said.trim()).ok().map(bounded);
-        let tail = if report.is_none() { last_line(&said) } else { String::new() };
+        // Who is killed has not said why.
+        let is_told = report.is_some() || ended.exit_code == KILLED;
+        let tail = if is_told { String::new() } else { last_line(&said) };
         // What is no report is the end of its log.
         let log = report.as_ref().map_or(said, |report| report.log.join("\n"));
         return Some(PodEnd {
@@ -511,6 +513,8 @@ fn waits(pod: &Pod, trainer: Option<&ContainerStatus>) -> String {
     message.map_or_else(|| "waits for a node".to_owned(), |message| format!("waits for a node: {message}"))
 }
 
+/// 128 + SIGKILL.
+const KILLED: i32 = 137;
 /// So many bytes of a log become a termination message, where there is no other, cut wherever it may be.
 /// Source: <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>.
 const CUT: usize = 2048;

@@ -106,7 +106,13 @@ fn an_attempt_stands_as_its_job_and_its_pod_say() {
         (
             "how far it was says nothing of why it ended, also where the kubelet has cut it",
             Some("Failed"),
-            Some(terminated(137, "Error", &format!("{}\n{progress}\n{progress}\n", "5}".repeat(1024)))),
+            Some(terminated(139, "Error", &format!("{}\n{progress}\n{progress}\n", "5}".repeat(1024)))),
+            "ended 139",
+        ),
+        (
+            "whoever is killed has not said why",
+            Some("Failed"),
+            Some(terminated(137, "Error", "all is well\n")),
             "ended 137",
         ),
         (
