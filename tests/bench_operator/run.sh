@@ -24,5 +24,5 @@ say "on $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /
 
 # The image as `make images` writes it.
 python3 "$CLUSTER_SOURCES/image.py" write bam-operator target/release/bam-operator >target/bench-operator/image.tar
-cargo bench -p bam-operator --bench scale -- --kubernetes "$KUBERNETES_BIN" --operator target/release/bam-operator \
-  --image target/bench-operator/image.tar "$@"
+cargo bench -p bam-operator --bench scale -- --kubernetes "$KUBERNETES_BIN" \
+  --operator "$REPO_ROOT/target/release/bam-operator" --image "$REPO_ROOT/target/bench-operator/image.tar" "$@"
