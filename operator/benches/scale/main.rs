@@ -80,7 +80,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         if control_plane::knows_unsafe_no_fsync(&options.etcd) { "does not sync" } else { "syncs as it always does" },
     );
 
-    let plane = start(&programs, &options.folder.join("operator"), options.experiments).await?;
+    let most = options.experiments.max(options.round);
+    let plane = start(&programs, &options.folder.join("operator"), most).await?;
     let bench = Bench::new(&plane, &options).await?;
     let mut operator = bench.start_operator(&mut report).await?;
     let (record, took) = bench.load(&operator, &mut report).await?;
