@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use bam_crds::names;
+use bam_crds::{Digest, names};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -69,7 +69,9 @@ impl Events {
         chapter: Chapter,
         at: Timestamp,
     ) {
-        let lane = usize::try_from(hash(&about.uid) % LANES as u64).unwrap_or_default();
+        let mut hasher = DefaultHasher::new();
+        about.uid.hash(&mut hasher);
+        let lane = usize::try_from(hasher.finish() % LANES as u64).unwrap_or_default();
         // Nobody listens any more only when the process ends.
         drop(self.0[lane].send(Tale { about, related, chapter, at }).await);
     }
@@ -139,16 +141,11 @@ fn event(tale: &Tale, operator: &str) -> Event {
 /// Two events that differ in their notes alone are one, as for every Kubernetes controller.
 fn name(Tale { about, related, chapter, .. }: &Tale) -> String {
     let related = related.as_ref().and_then(|related| related.uid.as_ref());
-    let told = hash(&(&about.uid, related, chapter.warning, &chapter.reason, &chapter.action));
+    // Not the standard library's hash, which may be another one in the operator's next version.
+    let told = Digest::of(&(&about.uid, related, chapter.warning, &chapter.reason, &chapter.action));
     // An object's name may be longer than what an event's may hold besides.
     let of: String = about.name.iter().flat_map(|name| name.chars()).take(230).collect();
-    format!("{of}.{told:016x}")
-}
-
-fn hash(of: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    hasher.finish()
+    format!("{of}.{:.16}", told.as_str())
 }
 
 #[cfg(test)]
