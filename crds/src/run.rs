@@ -191,6 +191,13 @@ pub struct BamRunStatus {
     pub usage: Usage,
 }
 
+impl BamRunStatus {
+    /// The number of the last attempt of whose end this tells; 0: of none.
+    pub fn settled(&self) -> u32 {
+        self.history.last().map_or(0, |last| last.number)
+    }
+}
+
 /// Time that attempts took, by what came of it: seconds, times the accelerators of all its pods (one without any counts as one).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -63,7 +63,7 @@ pub fn attempts(
         attempts.insert(*number, Attempt { started_at, state, removable });
     }
     // The status speaks of an attempt only when its Job was seen, and somebody has asked for it: it was removed.
-    for number in settled(status) + 1..=status.attempts {
+    for number in status.settled() + 1..=status.attempts {
         if jobs.contains_key(&number) {
             continue;
         }
@@ -76,11 +76,6 @@ pub fn attempts(
         attempts.insert(number, Attempt { started_at, state, removable: false });
     }
     attempts
-}
-
-/// The last attempt of whose end the status tells.
-fn settled(status: &BamRunStatus) -> u32 {
-    status.history.last().map_or(0, |last| last.number)
 }
 
 /// The newest pod of each host, of those that are meant.

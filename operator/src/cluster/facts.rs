@@ -22,7 +22,7 @@ use super::slice::INDEX;
 use crate::plan::Reopened;
 use crate::plan::experiment::is_halted;
 use crate::plan::profile::Found;
-use crate::plan::retry::Held;
+use crate::plan::retry::{Held, SIGKILL};
 
 /// Facts about one object.
 pub trait Facts: PartialEq + Send + Sync + Sized + 'static {
@@ -96,23 +96,20 @@ impl Facts for ExperimentFacts {
                     names_teachers: distill.is_some_and(|distill| !distill.teachers.is_empty()),
                     teachers: named.filter_map(|teacher| teacher.experiment).collect(),
                     profile: experiment.spec.compute.profile.clone(),
-                    ..Self::unreadable(&experiment.metadata, version(metadata))
+                    kept: Ok(Kept::of(experiment, phase.is_final())),
+                    ..Self::unreadable(metadata, String::new())
                 }
-                .with(Ok(Kept::of(experiment, phase.is_final())))
             }
-            Err(invalid) => {
-                let facts = Self::unreadable(&invalid.metadata, version(&invalid.metadata));
-                facts.with(Err(invalid.error.clone()))
-            }
+            Err(invalid) => Self::unreadable(&invalid.metadata, invalid.error.clone()),
         }
     }
 }
 
 impl ExperimentFacts {
-    fn unreadable(metadata: &ObjectMeta, version: String) -> Self {
+    fn unreadable(metadata: &ObjectMeta, why: String) -> Self {
         Self {
             uid: uid(metadata),
-            version,
+            version: version(metadata),
             deleting: metadata.deletion_timestamp.is_some(),
             phase: ExperimentPhase::default(),
             open_runs: Vec::new(),
@@ -120,12 +117,8 @@ impl ExperimentFacts {
             names_teachers: false,
             teachers: Vec::new(),
             profile: None,
-            kept: Err(String::new()),
+            kept: Err(why),
         }
-    }
-
-    fn with(self, kept: Result<Kept<BamExperiment>, String>) -> Self {
-        Self { kept, ..self }
     }
 
     /// Is nothing begun for it, and what trains for it alone stopped? Also while it is being deleted: its runs go with it.
@@ -224,7 +217,7 @@ impl Facts for RunFacts {
             role: spec.map_or(Role::Inputs, |spec| spec.role),
             phase,
             attempts: status.map(|status| status.attempts).unwrap_or_default(),
-            settled: status.and_then(|status| status.history.last()).map_or(0, |last| last.number),
+            settled: status.map_or(0, BamRunStatus::settled),
             progress: status.and_then(|status| status.progress.clone()),
             science_hash: science.map(|config| config.science_hash.clone()),
             teachers: science.map(|it| it.science.teachers().into_iter().cloned().collect()).unwrap_or_default(),
@@ -437,7 +430,7 @@ fn pod_end(pod: &Pod, trainer: Option<&ContainerStatus>, created_at: Timestamp) 
         let said = ended.message.clone().unwrap_or_default();
         let report: Option<RunReport> = serde_json::from_str(said.trim()).ok().map(bounded);
         // Who is killed has not said why.
-        let is_told = report.is_some() || ended.exit_code == KILLED;
+        let is_told = report.is_some() || ended.exit_code == SIGKILL;
         let tail = if is_told { String::new() } else { last_line(&said) };
         // What is no report is the end of its log.
         let log = report.as_ref().map_or(said, |report| report.log.join("\n"));
@@ -513,8 +506,6 @@ fn waits(pod: &Pod, trainer: Option<&ContainerStatus>) -> String {
     message.map_or_else(|| "waits for a node".to_owned(), |message| format!("waits for a node: {message}"))
 }
 
-/// 128 + SIGKILL.
-const KILLED: i32 = 137;
 /// So many bytes of a log become a termination message, where there is no other, cut wherever it may be.
 /// Source: <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>.
 const CUT: usize = 2048;

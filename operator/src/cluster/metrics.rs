@@ -23,6 +23,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeV
 use serde::Serialize;
 
 use super::CONCURRENCY;
+use crate::plan::retry::{SIGKILL, SIGTERM};
 
 mod gauges;
 mod standard;
@@ -259,7 +260,7 @@ impl Metrics {
     pub fn attempt_ended(&self, role: Role, record: &AttemptRecord) {
         let reason = match (record.reason, record.exit_code) {
             (Some(reason), _) => word(reason),
-            (None, Some(137 | 143)) => UNREPORTED[0].to_owned(),
+            (None, Some(SIGKILL | SIGTERM)) => UNREPORTED[0].to_owned(),
             (None, Some(_)) => UNREPORTED[1].to_owned(),
             (None, None) => UNREPORTED[2].to_owned(),
         };

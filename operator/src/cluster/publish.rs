@@ -38,7 +38,7 @@ impl Cluster {
         }
         self.count(subject, change);
         if let Status::Run(after) = &change.after {
-            let settled = after.history.last().map_or(0, |last| last.number);
+            let settled = after.settled();
             self.seen.pods.forget_gone(&subject.namespace, &subject.name, |pod: &PodFacts| pod.number <= settled);
         }
         self.tell(subject, &uid, story).await;

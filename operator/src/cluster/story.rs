@@ -158,6 +158,6 @@ pub fn of_run(before: &BamRunStatus, after: &BamRunStatus) -> Vec<Chapter> {
 
 /// The attempts that ended since.
 pub fn ended<'a>(before: &BamRunStatus, after: &'a BamRunStatus) -> impl Iterator<Item = &'a AttemptRecord> {
-    let known = before.history.last().map_or(0, |last| last.number);
+    let known = before.settled();
     after.history.iter().filter(move |record| record.number > known)
 }

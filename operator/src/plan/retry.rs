@@ -139,9 +139,9 @@ impl Ending {
 }
 
 /// 128 + SIGTERM.
-const SIGTERM: i32 = 143;
+pub const SIGTERM: i32 = 143;
 /// 128 + SIGKILL.
-const SIGKILL: i32 = 137;
+pub const SIGKILL: i32 = 137;
 
 /// Adds an ended attempt to the books: who pays, and until when the next one waits.
 pub fn charge(failures: &mut Failures, payer: Payer, run: &str) -> Option<SignedDuration> {

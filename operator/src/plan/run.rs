@@ -213,7 +213,7 @@ impl<'a> Case<'a> {
         for (&number, attempt) in &self.observed.attempts {
             status.attempts = status.attempts.max(number);
             let AttemptState::Ended(ending) = &attempt.state else { continue };
-            if number <= last_settled(status) {
+            if number <= status.settled() {
                 continue;
             }
             if !self.observed.reopened.voids(number) && !self.ended_well(ending) {
@@ -247,7 +247,7 @@ impl<'a> Case<'a> {
     }
 
     fn judge(&self, status: &BamRunStatus, now: Timestamp) -> Verdict {
-        let open = self.observed.attempts.range(last_settled(status) + 1..);
+        let open = self.observed.attempts.range(status.settled() + 1..);
         let mut alive = open.filter_map(|(number, attempt)| match &attempt.state {
             AttemptState::Queued(waits) => Some(Verdict::Queued(*number, waits.clone())),
             AttemptState::Starting(waits) => Some(Verdict::Starting(*number, waits.clone())),
@@ -426,7 +426,7 @@ impl<'a> Case<'a> {
                 (*number, Why::Suspended)
             }
             Verdict::Failed(_) => {
-                let mut open = self.observed.attempts.range(last_settled(status) + 1..);
+                let mut open = self.observed.attempts.range(status.settled() + 1..);
                 (*open.find(|(_, attempt)| alive(attempt))?.0, verdict.why())
             }
             _ => return None,
@@ -443,7 +443,7 @@ impl<'a> Case<'a> {
     /// read the log of a run that failed.
     fn tidy_up(&self) -> impl Iterator<Item = Planned> {
         let published = &self.observed.status;
-        let settled = last_settled(published);
+        let settled = published.settled();
         let keep = self.spec.pod.keep_jobs;
         let keeps_last = keep == KeepJobs::OnFailure && published.phase == RunPhase::Failed;
         let left = self.observed.attempts.iter().filter(|(_, attempt)| attempt.removable);
@@ -457,10 +457,6 @@ impl<'a> Case<'a> {
             why: Why::Settled { attempt: *number },
         })
     }
-}
-
-fn last_settled(status: &BamRunStatus) -> u32 {
-    status.history.last().map_or(0, |last| last.number)
 }
 
 fn apply(status: &mut BamRunStatus, verdict: &Verdict, now: Timestamp) {

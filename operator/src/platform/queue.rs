@@ -141,6 +141,7 @@ mod tests {
         assert_eq!(queue.take(at(5), none), Some(run("a")));
         assert_eq!(queue.next(), None);
     }
+
     #[test]
     fn what_can_wait_comes_after_what_cannot_but_not_for_ever() {
         let new = |subject: &Subject| subject.name.starts_with("new");
